@@ -1,0 +1,80 @@
+"""Bytes to messages and back, with the limits that keep a stranger from exhausting memory.
+
+msgpack is self-delimiting, so the stream needs no length prefix: a ``Framer`` is fed whatever arrived and hands out complete
+messages. What exceeds ``FRAME_BYTES_MAX``, is no array, has an unknown tag or wrong item types raises ``ProtocolError``;
+the connection it came from must then be closed, since the position in the stream is lost.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgpack
+
+from rayd.wire.messages import NAMES, SCHEMAS
+
+# The largest single message: a function blob or the argument list of one call. Large values never travel in messages.
+FRAME_BYTES_MAX: Final = 512 * 1024 * 1024
+# An unauthenticated peer has to introduce itself in less than this.
+HELLO_BYTES_MAX: Final = 64 * 1024
+
+
+class ProtocolError(Exception):
+    """The peer sent something that is not a message of this protocol; the text says what."""
+
+
+class Framer:
+    """Incremental decoder of one connection.
+
+    Args:
+        limit: the largest number of undecoded bytes held, in bytes.
+    """
+
+    __slots__ = ("_unpacker",)
+
+    def __init__(self, limit: int = FRAME_BYTES_MAX) -> None:
+        self._unpacker = msgpack.Unpacker(max_buffer_size=limit, raw=False, strict_map_key=False)
+
+    def feed(self, data: bytes) -> Iterator[list[Any]]:
+        """Messages completed by ``data``, oldest first.
+
+        Raises:
+            ProtocolError: not this protocol, or larger than the limit.
+        """
+        try:
+            self._unpacker.feed(data)
+            for message in self._unpacker:
+                check(message)
+                yield message
+        except msgpack.BufferFull:
+            raise ProtocolError("a message exceeds the size limit of this connection") from None
+        except (msgpack.UnpackException, ValueError) as error:
+            raise ProtocolError(f"undecodable bytes: {error}") from None
+
+
+def check(message: Any) -> None:
+    """Raise ``ProtocolError`` unless ``message`` is an array with a known tag and exactly the item types of that tag."""
+    if type(message) is not list or not message:
+        raise ProtocolError(f"expected a message array, got {type(message).__name__}")
+    variants = SCHEMAS.get(message[0]) if type(message[0]) is int else None
+    if variants is None:
+        raise ProtocolError(f"unknown message tag {message[0]!r:.40}")
+    if tuple(map(type, message)) not in variants:
+        kinds = ", ".join(type(item).__name__ for item in message[1:])
+        raise ProtocolError(f"message {NAMES[message[0]]} has wrong fields ({kinds})")
+
+
+
+
+def encode(message: Sequence[Any]) -> bytes:
+    """One message as bytes."""
+    packed: bytes = msgpack.packb(message, use_bin_type=True)
+    return packed
+
+
+def encode_many(messages: Sequence[Sequence[Any]]) -> bytes:
+    """Several messages as the bytes of one write."""
+    packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+    for message in messages:
+        packer.pack(message)
+    packed: bytes = packer.bytes()
+    return packed

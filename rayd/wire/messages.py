@@ -1,0 +1,130 @@
+"""Every message of the protocol, one entry each, grouped by who says it to whom.
+
+A message is a msgpack array whose first item is its tag. On a stream connection messages simply follow each other; in a
+worker's mailbox each datagram is one array of EXEC bodies. Ids are raw bytes (lengths in ``rayd.ids``); payloads (arguments,
+values, functions, pickled errors) are opaque: the daemon never looks inside.
+
+Rules of this file
+* Tuples, not classes, travel on the hot path: building a typed record costs as much as sending the message. The table
+  ``SCHEMAS`` is the type check: ``check`` compares the exact item types of a message in one C-level comparison, once, at the door.
+* A tag's meaning and field order never change; a new meaning takes a new tag and ``PROTOCOL_VERSION`` is raised.
+
+Payload kinds (field ``kind`` below):
+  INLINE  data is the serialized value                STORED  data is [offset, size] in the node's arena
+  ERROR   data is a pickled exception (opaque)        FAULT   data is a map {code, message, ...} made by a daemon
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+PROTOCOL_VERSION: Final = 1
+
+Message: TypeAlias = Sequence[Any]
+
+INLINE: Final = 0
+STORED: Final = 1
+ERROR: Final = 2
+FAULT: Final = 3
+RETRYABLE: Final = 4  # only in DONE: an ERROR that the task's options allow to be tried again
+
+# Values up to this many bytes travel inside messages; larger ones go through the store.
+INLINE_BYTES_MAX: Final = 100 * 1024
+# A datagram of the mailbox must fit the kernel's default socket buffer (212 992 bytes) with room for others.
+DATAGRAM_BYTES_MAX: Final = 48 * 1024
+
+# ---- any client (driver, worker, command line) to its daemon ---------------------------------------------------------
+HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs", info map)      -> WELCOME or REFUSED
+EXPORT: Final = 2  # (function_id, blob)                                          a pickled function or class, once per job
+SPEC: Final = 3  # (key int, spec map)                                            static part of tasks/calls, once per connection
+SUBMIT: Final = 4  # (task_id, key, args, args_oid, deps [oid], contained [oid])   run a task; args_oid b"" when args inline
+CREATE: Final = 5  # (req, actor_id, key, args, args_oid, deps, contained)        start an actor; REPLY when req != 0
+CALL: Final = 6  # (task_id, actor_id, key, args, args_oid, deps, contained)      call an actor's method
+PUT: Final = 7  # (oid, data, contained)                                          a small value
+ALLOC: Final = 8  # (req, oid, size)                                              -> REPLY [offset]
+SEAL: Final = 9  # (oid, contained)                                               the allocated bytes are complete
+HOLD: Final = 10  # ([oid])                                                       this process now refers to them
+RELEASE: Final = 11  # ([oid])                                                    and now no more
+WANT: Final = 12  # ([oid])                                                       -> VALUE for each, when it is ready
+BLOCKED: Final = 13  # ()                                                         a worker's task waits: lend its resources
+RESUMED: Final = 14  # ()
+CANCEL: Final = 15  # (oid, force, recursive)
+KILL: Final = 16  # (actor_id, no_restart)
+STREAM_WANT: Final = 17  # (task_id)                                              -> STREAM_ITEM for each, then STREAM_END
+STREAM_ACK: Final = 18  # (task_id, consumed)                                     back-pressure
+RPC: Final = 19  # (req, method, params map)                                      -> REPLY; everything that is not hot
+
+# ---- worker to its daemon --------------------------------------------------------------------------------------------
+DONE: Final = 32  # (task_id, kind, data, contained, run_us)                      the one result of a task
+DONE_MANY: Final = 33  # (task_id, [[kind, data, contained]], run_us)             num_returns other than 1
+YIELD: Final = 34  # (task_id, index, kind, data, contained)                      one streamed item
+FETCH: Final = 35  # (req, class_id)                                              -> REPLY spec map
+BODY: Final = 36  # (req, task_id)                                                -> REPLY EXEC body too large for a datagram
+
+# ---- daemon to client ------------------------------------------------------------------------------------------------
+WELCOME: Final = 64  # (info map)
+REFUSED: Final = 65  # (fault map)
+VALUE: Final = 66  # (oid, kind, data)
+REPLY: Final = 67  # (req, ok, value)                                             value is a fault map when not ok
+STREAM_ITEM: Final = 68  # (task_id, index, kind, data)
+STREAM_END: Final = 69  # (task_id, count)
+STOP_TASK: Final = 70  # (task_id)                                                interrupt it if it is the running one
+CREDIT: Final = 71  # (task_id, consumed)                                         a streaming task may go on
+LOG: Final = 72  # (source map, is_err, [line])                                   output of a worker
+EVENT: Final = 73  # (level, text)                                                something the user should know
+
+# ---- daemon to worker mailbox: a datagram is an array of these ----------------------------------------------------
+# EXEC: [task_id, class_id, args, args_at, deps]; args_at is [] or [offset, size]; a dep is [oid, kind, data]
+# FETCH_BODY: [task_id]: the body did not fit; ask for it with BODY
+
+_BYTES_LISTS = (list, tuple)
+
+
+def _variants(*fields: type | tuple[type, ...]) -> frozenset[tuple[type, ...]]:
+    """All exact type tuples a message may have; a field with alternatives multiplies them."""
+    combos: list[tuple[type, ...]] = [(int,)]
+    for field in fields:
+        options = field if isinstance(field, tuple) else (field,)
+        combos = [(*combo, option) for combo in combos for option in options]
+    return frozenset(combos)
+
+
+SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
+    HELLO: _variants(int, str, dict),
+    EXPORT: _variants(bytes, bytes),
+    SPEC: _variants(int, dict),
+    SUBMIT: _variants(bytes, int, bytes, bytes, list, list),
+    CREATE: _variants(int, bytes, int, bytes, bytes, list, list),
+    CALL: _variants(bytes, bytes, int, bytes, bytes, list, list),
+    PUT: _variants(bytes, bytes, list),
+    ALLOC: _variants(int, bytes, int),
+    SEAL: _variants(bytes, list),
+    HOLD: _variants(list),
+    RELEASE: _variants(list),
+    WANT: _variants(list),
+    BLOCKED: _variants(),
+    RESUMED: _variants(),
+    CANCEL: _variants(bytes, bool, bool),
+    KILL: _variants(bytes, bool),
+    STREAM_WANT: _variants(bytes),
+    STREAM_ACK: _variants(bytes, int),
+    RPC: _variants(int, str, dict),
+    DONE: _variants(bytes, int, (bytes, list, dict), list, int),
+    DONE_MANY: _variants(bytes, list, int),
+    YIELD: _variants(bytes, int, int, (bytes, list), list),
+    FETCH: _variants(int, int),
+    BODY: _variants(int, bytes),
+    WELCOME: _variants(dict),
+    REFUSED: _variants(dict),
+    VALUE: _variants(bytes, int, (bytes, list, dict)),
+    REPLY: _variants(int, bool, (dict, list, bytes, str, int, float, bool, type(None))),
+    STREAM_ITEM: _variants(bytes, int, int, (bytes, list, dict)),
+    STREAM_END: _variants(bytes, int),
+    STOP_TASK: _variants(bytes),
+    CREDIT: _variants(bytes, int),
+    LOG: _variants(dict, bool, list),
+    EVENT: _variants(str, str),
+}
+
+NAMES: Final[dict[int, str]] = {
+    value: name for name, value in list(globals().items()) if name.isupper() and isinstance(value, int) and value in SCHEMAS
+}
