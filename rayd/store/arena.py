@@ -39,8 +39,9 @@ class UnknownBlockError(KeyError):
 class Arena:
     """Allocates blocks out of `capacity` bytes. Offsets and sizes are in bytes.
 
-    Arguments: `capacity`, a positive multiple of `alignment`; `alignment` of every block, a power of two, default 64 (a
-    cache line, and what vector instructions and Arrow buffers ask for). Raises ValueError for other values.
+    Arguments: `capacity` (an unaligned rest at its end stays unused); `alignment` of every block, a power of two,
+    default 64 (a cache line, and what vector instructions and Arrow buffers ask for).
+    Raises ValueError if the alignment is no power of two or the capacity holds no block.
     """
 
     __slots__ = ("_align", "_blocks", "_capacity", "_ends", "_gaps", "_high_water", "_starts", "_used")
@@ -48,10 +49,10 @@ class Arena:
     def __init__(self, capacity: int, alignment: int = 64) -> None:
         if alignment < 1 or alignment & (alignment - 1):
             raise ValueError(f"alignment is {alignment}: give a power of two")
-        if capacity < 1 or capacity % alignment:
-            raise ValueError(f"capacity is {capacity}: give a positive multiple of the alignment, {alignment}")
+        if capacity < alignment:
+            raise ValueError(f"capacity is {capacity}: give at least one block of {alignment} bytes")
         self._align = alignment
-        self._capacity = capacity
+        self._capacity = capacity - capacity % alignment
         self._blocks: dict[int, int] = {}  # start -> size of every allocated block
         # Every gap lies below _high_water and stands in all three; no two gaps touch.
         self._gaps: list[tuple[int, int]] = []  # (size, start), sorted: the first that is long enough is the best fit
@@ -62,7 +63,7 @@ class Arena:
 
     @property
     def capacity(self) -> int:
-        """All bytes, as given."""
+        """All bytes that blocks can lie in."""
         return self._capacity
 
     @property
@@ -101,12 +102,12 @@ class Arena:
         return self._fitted(size)[0]
 
     def allocate(self, size: int) -> int | None:
-        """Take a block of at least `size` bytes (at least 1).
+        """Take a block of at least `size` bytes; one without bytes has an offset of its own all the same.
 
-        Returns its offset, or None when no gap holds it. Raises ValueError for a size below 1.
+        Returns its offset, or None when no gap holds it. Raises ValueError for a negative size.
         """
-        if size < 1:
-            raise ValueError(f"cannot allocate {size} bytes: a block has at least 1")
+        if size < 0:
+            raise ValueError(f"cannot allocate {size} bytes: a size cannot be negative")
         size, unit = self._fitted(size)
         offset = self._take_touched(size, unit)
         if offset is None:
@@ -156,7 +157,7 @@ class Arena:
 
     def _fitted(self, size: int) -> tuple[int, int]:
         """The bytes that a block for `size` bytes takes, and of what its start is a multiple."""
-        size = -(-size // self._align) * self._align
+        size = -(-size // self._align) * self._align or self._align
         if size < BIG:
             return size, self._align
         unit = max(PAGE, self._align)

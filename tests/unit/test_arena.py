@@ -141,14 +141,25 @@ def test_a_double_free_is_refused_by_name() -> None:
         arena.free(1)
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_block_without_bytes_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        Arena(KIB).allocate(size)
+def test_blocks_without_bytes_have_offsets_of_their_own() -> None:
+    arena = Arena(KIB)
+    assert [take(arena, 0), take(arena, 0)] == [0, 64]
 
 
-@pytest.mark.parametrize(("capacity", "alignment"), [(0, 64), (100, 64), (-64, 64), (96, 48), (64, 0)])
-def test_an_arena_that_cannot_be_aligned_is_refused(capacity: int, alignment: int) -> None:
+def test_a_negative_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be negative"):
+        Arena(KIB).allocate(-1)
+
+
+def test_an_unaligned_rest_of_the_capacity_stays_unused() -> None:
+    arena = Arena(200)
+    assert arena.capacity == 192
+    assert take(arena, 192) == 0
+    assert arena.allocate(1) is None
+
+
+@pytest.mark.parametrize(("capacity", "alignment"), [(0, 64), (63, 64), (-64, 64), (96, 48), (64, 0)])
+def test_an_arena_that_holds_no_block_is_refused(capacity: int, alignment: int) -> None:
     with pytest.raises(ValueError, match="give a"):
         Arena(capacity, alignment)
 
