@@ -1,0 +1,1 @@
+"""The world outside the core: sockets, processes, session folders, timers. No policy lives here."""

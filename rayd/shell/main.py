@@ -1,0 +1,98 @@
+"""The daemon's process: takes its configuration from stdin, answers with one line of JSON on stdout, then serves.
+
+The answer is ``{"ok": true, "pid", "pid_start_time", "address", "socket", "session_dir", "node_id"}`` once clients
+can connect, or ``{"ok": false, "error": text}`` when it cannot start as configured. A defect answers nothing: the
+traceback is in the log, which ``rayd.shell.launch`` quotes. From the answer until the end a record in the session's
+folder lets others find the daemon.
+"""
+
+import dataclasses
+import faulthandler
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import rayd
+from rayd.config import Config, ConfigError, Environment
+from rayd.shell import port, procfs, sessions
+from rayd.shell.errors import StartError
+
+
+def main() -> int:
+    """Run one daemon; the process's exit code."""
+    answer = _take_over_stdio()
+    try:
+        config = Config.from_json(sys.stdin.read())
+        base = Environment.read().temp_dir()
+        with port.claim(config, base) as claimed:
+            config = dataclasses.replace(config, port=claimed.getsockname()[1])
+            return _serve(config, base, answer)
+    except (ConfigError, StartError) as error:
+        if answer.closed:
+            raise
+        _say(answer, {"ok": False, "error": str(error)})
+        return 1
+
+
+def _serve(config: Config, base: str, answer: TextIO) -> int:
+    from rayd.shell import daemon  # the loop and all it needs; a refusal comes before that is paid for
+
+    session = sessions.Session(config.session_dir)
+    try:
+        return daemon.run(config, _announcer(config, session, base, answer))
+    finally:
+        sessions.retire(session, base)
+
+
+def _announcer(
+    config: Config, session: sessions.Session, base: str, answer: TextIO
+) -> Callable[[dict[str, Any]], None]:
+    """What the daemon calls once when clients can connect, with ``{"node_id": hex}``."""
+
+    def announce(ready: dict[str, Any]) -> None:
+        pid = os.getpid()
+        record = sessions.Record(
+            pid=pid,
+            pid_start_time=procfs.start_time(pid) or 0,
+            pid_namespace=procfs.pid_namespace(),
+            address=f"{config.host}:{config.port}",
+            socket=session.socket(sessions.DAEMON_SOCKET),
+            node_id=ready["node_id"],
+            version=rayd.__version__,
+            embedded=config.embedded_pid is not None,
+            python=".".join(map(str, sys.version_info[:3])),
+            session_dir=session.path,
+        )
+        sessions.publish(session, record, base)
+        _say(answer, {"ok": True, **dataclasses.asdict(record)})
+        # Only now, so that nobody waits for it.
+        for folder in {base, config.temp_dir}:
+            sessions.clean(folder)
+
+    return announce
+
+
+def _take_over_stdio() -> TextIO:
+    """Leave stdout to the answer alone; what is printed goes to the log, and nothing of the starting program stays
+    open.
+    """
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    faulthandler.enable()
+    return answer
+
+
+def _say(answer: TextIO, line: dict[str, Any]) -> None:
+    """Write the one line; a parent that has gone meanwhile is not an error of ours."""
+    try:
+        with answer:
+            answer.write(json.dumps(line) + "\n")
+    except BrokenPipeError:
+        sys.stderr.write("the process that started this daemon did not wait for it\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
