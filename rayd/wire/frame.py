@@ -32,7 +32,13 @@ class Framer:
     __slots__ = ("_unpacker",)
 
     def __init__(self, limit: int = FRAME_BYTES_MAX) -> None:
-        self._unpacker = msgpack.Unpacker(max_buffer_size=limit, raw=False, strict_map_key=False)
+        self._unpacker = _unpacker(limit)
+
+    def raise_limit(self, limit: int) -> None:
+        """The peer is known now: allow it more. Undecoded bytes are kept."""
+        rest = self._unpacker.read_bytes(HELLO_BYTES_MAX)
+        self._unpacker = _unpacker(limit)
+        self._unpacker.feed(rest)
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
         """Messages completed by ``data``, oldest first.
@@ -49,6 +55,10 @@ class Framer:
             raise ProtocolError("a message exceeds the size limit of this connection") from None
         except (msgpack.UnpackException, ValueError) as error:
             raise ProtocolError(f"undecodable bytes: {error}") from None
+
+
+def _unpacker(limit: int) -> msgpack.Unpacker:
+    return msgpack.Unpacker(max_buffer_size=limit, raw=False, strict_map_key=False)
 
 
 def check(message: Any) -> None:

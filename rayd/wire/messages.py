@@ -73,10 +73,9 @@ LOG: Final = 72  # (source map, is_err, [line])                                 
 EVENT: Final = 73  # (level, text)                                                something the user should know
 
 # ---- daemon to worker mailbox: a datagram is an array of these ----------------------------------------------------
-# EXEC: [task_id, class_id, args, args_at, deps]; args_at is [] or [offset, size]; a dep is [oid, kind, data]
+# EXEC: [task_id, class_id, args, args_at, deps, gpus, more]; args_at is [] or [offset, size, oid]; a dep is [oid, kind, data]; more hints that
+# another body follows at once
 # FETCH_BODY: [task_id]: the body did not fit; ask for it with BODY
-
-_BYTES_LISTS = (list, tuple)
 
 
 def _variants(*fields: type | tuple[type, ...]) -> frozenset[tuple[type, ...]]:

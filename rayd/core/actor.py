@@ -1,0 +1,439 @@
+"""Actors of one node: mailboxes, creation, restart, death.
+
+Life: PENDING (its arguments or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE -> [RESTARTING -> STARTING ...] -> DEAD.
+
+Rules
+* Calls of one caller reach the worker in the order they were made; a call that waits for an argument holds back that caller's later calls
+  (unless the actor runs out of order), never those of others.
+* The actor's object (``ids.actor_object_id``) is held by its handles; when the last goes, the actor finishes what it has and ends.
+* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read was never begun and is mailed again.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final
+
+from rayd.core.dispatch import Dispatcher, cancelled, crashed, unsatisfiable
+from rayd.core.effect import KillWorker, RetireWorker, StartWorker
+from rayd.core.resources import Demand
+from rayd.core.state import Conn, NodeState
+from rayd.core.task import Spec, Task
+from rayd.core.worker import STARTING_MAX, Worker, WorkerState
+from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, Fault, fault
+from rayd.ids import actor_object_id
+from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK
+
+# Calls mailed ahead of execution: enough to hide the round trip, few enough to be taken back.
+WINDOW_AHEAD: Final = 128
+
+
+class ActorState(IntEnum):
+    PENDING = 0
+    STARTING = 1
+    ALIVE = 2
+    RESTARTING = 3
+    DEAD = 4
+
+
+class Actor:
+    """One actor.
+
+    Attributes:
+        aid: actor id.
+        spec: its class; options carry name, lifetime, restarts and concurrency.
+        creation: the task that runs ``__init__``, kept for restarts.
+        queue: calls that may be mailed, in order.
+        stalled: calls of a caller whose first one waits for an argument.
+        window: how many calls may be in the worker's hands.
+        restarts_left: -1 for without end.
+        closing: the last handle has gone.
+        fault: why it is dead.
+    """
+
+    __slots__ = (
+        "aid",
+        "closing",
+        "creation",
+        "fault",
+        "name",
+        "namespace",
+        "ordered",
+        "placement",
+        "queue",
+        "restarts",
+        "restarts_left",
+        "spec",
+        "stalled",
+        "state",
+        "window",
+        "worker",
+    )
+
+    def __init__(self, aid: bytes, spec: Spec, creation: Task, namespace: str) -> None:
+        options = spec.options
+        self.aid = aid
+        self.spec = spec
+        self.creation = creation
+        self.state = ActorState.PENDING
+        self.worker: Worker | None = None
+        self.queue: deque[Task] = deque()
+        self.stalled: dict[int, deque[Task]] = {}
+        self.name = str(options.get("actor_name") or "")
+        self.namespace = str(options.get("namespace") or namespace)
+        self.ordered = not options.get("out_of_order", False)
+        self.window = int(options.get("concurrency", 1)) + WINDOW_AHEAD
+        self.restarts_left = int(options.get("max_restarts", 0))
+        self.restarts = 0
+        self.placement = Demand.of(options.get("placement") or {})
+        self.closing = False
+        self.fault: Fault | None = None
+
+    def idle(self) -> bool:
+        """Nothing queued, waiting or running."""
+        return not self.queue and not self.stalled and not (self.worker and self.worker.inflight)
+
+    @property
+    def detached(self) -> bool:
+        return bool(self.spec.options.get("detached"))
+
+    def title(self) -> str:
+        """How messages call it."""
+        label = f" {self.name!r}" if self.name else ""
+        return f"{self.spec.name}{label} ({self.aid.hex()})"
+
+
+class Actors:
+    """All actors of a node.
+
+    Args:
+        state: the node's tables.
+        tasks: the common end of tasks.
+        release_name: tells the directory that a name is free again.
+    """
+
+    def __init__(self, state: NodeState, tasks: Dispatcher, release_name: Callable[[Actor], None]) -> None:
+        self.state = state
+        self.tasks = tasks
+        self.by_id: dict[bytes, Actor] = {}
+        self.placing: dict[bytes, Actor] = {}
+        self._release_name = release_name
+
+    # ---- creation ----------------------------------------------------------------------------------------------------
+
+    def create(self, conn: Conn, message: Any, spec: Spec, namespace: str) -> Actor:
+        """CREATE: the caller has checked the name."""
+        _, _, aid, _, args, args_oid, deps, contained = message
+        creation = Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn)
+        creation.actor = aid
+        actor = self.by_id[aid] = Actor(aid, spec, creation, namespace)
+        objects = self.state.objects
+        objects.expect(actor_object_id(aid), creation, conn.conn)
+        if actor.detached:
+            objects.pin([actor_object_id(aid)])
+        creation.pins = [*deps, *contained, args_oid] if args_oid else [*deps, *contained]
+        objects.pin(creation.pins)
+        creation.missing = objects.subscribe(creation, deps)
+        missing = self.state.ledger.can_ever_fit(actor.placement)
+        if missing:
+            self.state.warn(spec.job, unsatisfiable(f"actor {actor.title()}", missing))
+        if creation.missing == 0:
+            self._place_soon(actor)
+        return actor
+
+    def _place_soon(self, actor: Actor) -> None:
+        for oid in actor.creation.deps or ():
+            kind, data = self.state.objects.payload(oid)
+            if kind in (ERROR, FAULT):
+                detail = {"error": data} if kind == ERROR else {}
+                text = f"The actor {actor.title()} was not created: an argument of its constructor is an error."
+                self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, **detail))
+                return
+        self.placing[actor.aid] = actor
+        self.state.dirty = True
+
+    def dispatch(self) -> None:
+        """Give pending actors a worker, oldest first, as far as resources and processes allow."""
+        state = self.state
+        wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
+        for aid, actor in list(self.placing.items()):
+            spec = actor.spec
+            if not state.ledger.fits(actor.placement) or (spec.gpus and not state.gpus.fits(spec.gpus)):
+                continue
+            if not state.ledger.fits(spec.demand):
+                continue
+            key = (spec.job, spec.env)
+            worker = state.pool.take_idle(key)
+            if worker is None:
+                wanted[key] = wanted.get(key, 0) + 1
+                continue
+            del self.placing[aid]
+            self._start_on(actor, worker)
+        for key, count in wanted.items():
+            room = STARTING_MAX - state.pool.starting_total()
+            for _ in range(min(count - state.pool.starting.get(key, 0), room)):
+                started = state.pool.new(key)
+                state.effects.others.append(StartWorker(started.wid, key[0], key[1]))
+
+    def _start_on(self, actor: Actor, worker: Worker) -> None:
+        state, spec = self.state, actor.spec
+        state.ledger.take(spec.demand)
+        worker.held = spec.demand
+        worker.gpus = state.gpus.take(spec.gpus) if spec.gpus else []
+        worker.spec = spec
+        worker.state = WorkerState.ACTOR
+        worker.actor = actor.aid
+        worker.progress_at = worker.leased_at = state.now
+        actor.worker = worker
+        actor.state = ActorState.STARTING
+        self.tasks.mail(worker, actor.creation)
+
+    # ---- calls -------------------------------------------------------------------------------------------------------
+
+    def call(self, conn: Conn, message: Any) -> None:
+        """CALL: into the mailbox, or an error if the actor is dead or was never here."""
+        _, tid, aid, key, args, args_oid, deps, contained = message
+        task = Task(tid, conn.specs[key], args, args_oid, deps, conn.conn)
+        task.actor = aid
+        actor = self.by_id.get(aid)
+        if actor is not None and actor.state is not ActorState.DEAD:
+            self._enqueue_first(actor, task, conn, deps)
+        self.tasks.admit(conn, task, deps, contained)
+
+    def _enqueue_first(self, actor: Actor, task: Task, conn: Conn, deps: list[bytes]) -> None:
+        """Keep the caller's order: behind an earlier stalled call, or as the first of a new stalled row."""
+        if not actor.ordered or not (deps or actor.stalled):
+            return
+        row = actor.stalled.get(conn.conn)
+        if row is not None:
+            row.append(task)
+        elif deps:
+            actor.stalled[conn.conn] = deque([task])
+
+    def ready(self, task: Task) -> None:
+        """A call was admitted or its last argument has come; also a creation whose arguments are complete."""
+        assert task.actor is not None
+        actor = self.by_id.get(task.actor)
+        if actor is None or actor.state is ActorState.DEAD:
+            self._reject(task, actor)
+            return
+        if task is actor.creation:
+            self._place_soon(actor)
+            return
+        row = actor.stalled.get(task.conn) if actor.stalled else None
+        if row is not None:
+            while row and row[0].missing == 0:
+                self._queue(actor, row.popleft())
+            if not row:
+                del actor.stalled[task.conn]
+        elif task.missing == 0:
+            self._queue(actor, task)
+        self.pump(actor)
+
+    def _queue(self, actor: Actor, task: Task) -> None:
+        if task.done or (task.deps is not None and self.tasks.fail_on_bad_argument(task)):
+            return
+        actor.queue.append(task)
+
+    def _reject(self, task: Task, actor: Actor | None) -> None:
+        why = actor.fault if actor is not None else None
+        if why is None:
+            assert task.actor is not None
+            text = (
+                f"Actor {task.actor.hex()} is not known to this cluster: its handle is from an earlier session."
+                " Create the actor again in this session."
+            )
+            why = fault(ACTOR_DIED, text, actor_id=task.actor.hex())
+        self.tasks.finish(task, FAULT, why, None)
+
+    def pump(self, actor: Actor) -> None:
+        """Mail as many calls as the window allows."""
+        worker = actor.worker
+        if actor.state is not ActorState.ALIVE or worker is None:
+            return
+        queue = actor.queue
+        while queue and len(worker.inflight) < actor.window:
+            task = queue.popleft()
+            if not task.done:
+                self.tasks.mail(worker, task)
+        if actor.closing and actor.idle():
+            self._end(actor)
+
+    def done(self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int) -> None:
+        """DONE of a call or of ``__init__``."""
+        assert worker.actor is not None
+        actor = self.by_id[worker.actor]
+        if task is actor.creation:
+            self._created(actor, kind, data)
+            return
+        self.tasks.record(worker, task, run_us, kind != ERROR)
+        if kind == RETRYABLE and task.retries != 0 and not task.done:
+            task.retries -= task.retries > 0
+            actor.queue.appendleft(task)
+        else:
+            self.tasks.finish(task, ERROR if kind == RETRYABLE else kind, data, contained)
+        self.pump(actor)
+
+    def _created(self, actor: Actor, kind: int, data: Any) -> None:
+        if kind == INLINE:
+            actor.state = ActorState.ALIVE
+            if actor.restarts_left == 0:
+                self.tasks.settle(actor.creation)
+            self.state.objects.fill(actor_object_id(actor.aid), INLINE, data, None)
+            self.pump(actor)
+            return
+        assert actor.worker is not None
+        text = f"The actor {actor.title()} died: its constructor raised an exception."
+        worker = actor.worker
+        self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, error=data, pid=worker.pid))
+        worker.fate = "retired"
+        self.state.effects.others.append(RetireWorker(worker.wid))
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def unheld(self, aid: bytes) -> None:
+        """The last handle has gone."""
+        actor = self.by_id.get(aid)
+        if actor is None or actor.state is ActorState.DEAD:
+            return
+        actor.closing = True
+        if actor.idle() and actor.state is ActorState.ALIVE:
+            self._end(actor)
+        elif actor.state is ActorState.PENDING and actor.idle():
+            self._die(actor, self._out_of_scope(actor))
+
+    def _out_of_scope(self, actor: Actor) -> Fault:
+        text = f"The actor {actor.title()} ended because all handles to it went out of scope. Keep a handle to keep it alive."
+        return fault(ACTOR_DIED, text, actor_id=actor.aid.hex())
+
+    def _end(self, actor: Actor) -> None:
+        worker = actor.worker
+        self._die(actor, self._out_of_scope(actor))
+        if worker is not None:
+            worker.fate = "retired"
+            self.state.effects.others.append(RetireWorker(worker.wid))
+
+    def kill(self, aid: bytes, no_restart: bool) -> None:
+        """KILL."""
+        actor = self.by_id.get(aid)
+        if actor is None or actor.state is ActorState.DEAD:
+            return
+        if no_restart:
+            actor.restarts_left = 0
+        if actor.worker is None:
+            if no_restart:
+                text = f"The actor {actor.title()} died: it was killed by ray.kill() before it had started."
+                self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex()))
+            return
+        actor.worker.fate = "it was killed by ray.kill()"
+        self.state.effects.others.append(KillWorker(actor.worker.wid))
+        if no_restart:
+            # Known dead from this moment, although the process takes a little longer.
+            text = f"The actor {actor.title()} died: it was killed by ray.kill()."
+            self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex(), pid=actor.worker.pid))
+
+    def exiting(self, worker: Worker) -> None:
+        """The actor's own code called exit_actor: an intended end, so no restart."""
+        actor = self.by_id.get(worker.actor or b"")
+        if actor is not None:
+            worker.fate = "it called ray.actor.exit_actor()"
+            actor.restarts_left = 0
+
+    def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: int) -> None:
+        """The actor's process is gone."""
+        tasks = list(worker.inflight.values())
+        worker.inflight.clear()
+        self.tasks.give_back(worker)
+        actor = self.by_id.get(worker.actor or b"")
+        if actor is None or actor.worker is not worker or actor.state is ActorState.DEAD:
+            for task in tasks:
+                self._reject(task, actor)
+            return
+        actor.worker = None
+        read, fresh = tasks[: len(tasks) - unread], tasks[len(tasks) - unread :]
+        why = self._death(actor, worker, cause, stderr)
+        restart = actor.restarts_left != 0
+        actor.queue.extendleft(task for task in reversed(fresh) if task is not actor.creation)
+        for task in reversed(read):
+            if task is actor.creation or task.done:
+                continue
+            if restart and task.retries != 0:
+                task.retries -= task.retries > 0
+                actor.queue.appendleft(task)
+            else:
+                self.tasks.finish(task, FAULT, self._unavailable(actor, why) if restart else why, None)
+        if not restart:
+            self._die(actor, why)
+            return
+        actor.restarts_left -= actor.restarts_left > 0
+        actor.restarts += 1
+        actor.state = ActorState.RESTARTING
+        self._place_soon(actor)
+
+    def _death(self, actor: Actor, worker: Worker, cause: dict[str, Any], stderr: list[str]) -> Fault:
+        why = crashed(actor.creation, worker, cause, stderr)
+        text = worker.fate or cause["text"]
+        tail = "".join(f"\n  {line}" for line in stderr)
+        said = f"\nIts last lines on stderr:{tail}" if stderr else ""
+        why.update(code=ACTOR_DIED, actor_id=actor.aid.hex(), message=f"The actor {actor.title()} died: {text}.{said}")
+        return why
+
+    def _unavailable(self, actor: Actor, why: Fault) -> Fault:
+        text = (
+            f"{why['message']} It is being restarted, but this call had begun and its max_task_retries are used up:"
+            " call again, or allow retries with max_task_retries."
+        )
+        return {**why, "code": ACTOR_UNAVAILABLE, "message": text}
+
+    def _die(self, actor: Actor, why: Fault) -> None:
+        actor.state = ActorState.DEAD
+        actor.fault = why
+        self.placing.pop(actor.aid, None)
+        self._release_name(actor)
+        worker = actor.worker
+        waiting = [*(worker.inflight.values() if worker else ()), *actor.queue, *(t for row in actor.stalled.values() for t in row)]
+        actor.queue.clear()
+        actor.stalled.clear()
+        for task in waiting:
+            if task is not actor.creation:
+                self.tasks.finish(task, FAULT, why, None)
+        objects = self.state.objects
+        objects.fill(actor_object_id(actor.aid), FAULT, why, None)
+        self.tasks.settle(actor.creation)
+        if actor.detached:
+            objects.unpin([actor_object_id(actor.aid)])
+
+    def cancel(self, task: Task, force: bool) -> None:
+        """Cancel a call: one not begun is dropped; a running one is told and decides by itself."""
+        worker = self.state.pool.workers.get(task.worker)
+        if worker is None:
+            self.tasks.finish(task, FAULT, cancelled(task), None)
+        else:
+            self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
+
+    def end_job(self, job: bytes) -> None:
+        """The driver has gone: everything not detached ends."""
+        for actor in list(self.by_id.values()):
+            if actor.spec.job == job and not actor.detached and actor.state is not ActorState.DEAD:
+                text = f"The actor {actor.title()} died: the driver that created it has ended."
+                worker = actor.worker
+                actor.restarts_left = 0
+                self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex()))
+                if worker is not None:
+                    worker.fate = "the driver has ended"
+                    self.state.effects.others.append(KillWorker(worker.wid))
+
+    def reply_exists(self, conn: Conn, req: int, actor: Actor) -> None:
+        """Answer a CREATE with get_if_exists by the actor that is there."""
+        self.state.effects.sends[conn.conn].append((REPLY, req, True, handle_info(actor)))
+
+    def forget_dead(self, aid: bytes) -> None:
+        """Nothing refers to a dead actor any more."""
+        actor = self.by_id.get(aid)
+        if actor is not None and actor.state is ActorState.DEAD:
+            del self.by_id[aid]
+
+
+def handle_info(actor: Actor) -> dict[str, Any]:
+    """What a client needs to make a handle."""
+    return {"actor_id": actor.aid, "meta": actor.spec.options.get("meta", b""), "name": actor.name}

@@ -1,0 +1,433 @@
+"""Tasks of one node: from submission to a worker's mailbox to their end.
+
+Cost is per spec, not per task: a queue belongs to a spec, ``waiting`` names the specs with something queued, and one pass over it
+per step hands out what fits. A *lease* gives a worker and the spec's demand to one spec; tasks then follow each other on that worker
+without further accounting. A lease ends when its queue is empty, or after ``LEASE_NS_MAX`` when another spec waits, so that nobody starves.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rayd.core.effect import Interrupt, KillWorker, RetireWorker, StartWorker, TakeBack
+from rayd.core.state import Conn, NodeState
+from rayd.core.streams import Streams
+from rayd.core.task import STREAMING, Spec, Task
+from rayd.core.worker import STARTING_MAX, Worker, WorkerState
+from rayd.errors import CANCELLED, OUT_OF_MEMORY, WORKER_CRASHED, fault
+from rayd.ids import FIRST_RETURN, return_id
+from rayd.wire.messages import DATAGRAM_BYTES_MAX, ERROR, FAULT, INLINE, RETRYABLE, STOP_TASK
+
+LEASE_NS_MAX: Final = 20_000_000
+# A worker whose current task runs longer than this, and much longer than usual, loses what is queued behind it.
+SLOW_NS_MIN: Final = 5_000_000
+SLOW_TIMES_USUAL: Final = 4
+
+
+class Dispatcher:
+    """Submission, leases, completion, retries and cancellation of plain tasks; the common end of all tasks.
+
+    Args:
+        state: the node's tables.
+        streams: the table of streaming tasks.
+    """
+
+    def __init__(self, state: NodeState, streams: Streams) -> None:
+        self.state = state
+        self.streams = streams
+        self.waiting: dict[int, Spec] = {}
+        self.crowded: dict[int, Worker] = {}
+        self.actor_ready: Callable[[Task], None] = _unset
+
+    # ---- submission --------------------------------------------------------------------------------------------------
+
+    def submit(self, conn: Conn, message: Any) -> None:
+        """SUBMIT: expect its returns, then queue it or wait for its arguments."""
+        _, tid, key, args, args_oid, deps, contained = message
+        spec = conn.specs[key]
+        task = Task(tid, spec, args, args_oid, deps, conn.conn)
+        self.admit(conn, task, deps, contained)
+
+    def admit(self, conn: Conn, task: Task, deps: list[bytes], contained: list[bytes]) -> None:
+        """The part of submission that tasks and actor calls share."""
+        state = self.state
+        objects = state.objects
+        returns = task.spec.num_returns
+        if returns == 1:
+            objects.expect(task.tid + FIRST_RETURN, task, conn.conn)
+        elif returns == STREAMING:
+            self.streams.open(task, conn.conn)
+        else:
+            for index in range(1, returns + 1):
+                objects.expect(return_id(task.tid, index), task, conn.conn)
+        if conn.worker:
+            self._adopt_child(conn, task)
+        if deps or contained or task.args_oid:
+            task.pins = [*deps, *contained, task.args_oid] if task.args_oid else [*deps, *contained]
+            objects.pin(task.pins)
+            if deps:
+                task.missing = objects.subscribe(task, deps)
+        if task.missing == 0 or task.actor is not None:
+            self.ready(task)
+
+    def _adopt_child(self, conn: Conn, task: Task) -> None:
+        worker = self.state.pool.workers.get(conn.worker)
+        running = worker.running() if worker is not None else None
+        if running is not None:
+            task.parent = running.tid
+            self.state.children.setdefault(running.tid, []).append(task)
+
+    def ready(self, task: Task) -> None:
+        """All arguments are there."""
+        if task.actor is not None:
+            self.actor_ready(task)
+            return
+        if task.done:
+            return
+        if task.deps is not None and self.fail_on_bad_argument(task):
+            return
+        spec = task.spec
+        spec.queue.append(task)
+        self._awaits_worker(spec)
+
+    def _awaits_worker(self, spec: Spec) -> None:
+        if spec.cid not in self.waiting:
+            self.waiting[spec.cid] = spec
+            if not spec.reported:
+                self._report_unsatisfiable(spec)
+        self.state.dirty = True
+
+    def fail_on_bad_argument(self, task: Task) -> bool:
+        """An argument that is an error makes the task that error, without running it."""
+        for oid in task.deps or ():
+            kind, data = self.state.objects.payload(oid)
+            if kind == ERROR or kind == FAULT:
+                self.finish(task, kind, data, None)
+                return True
+        return False
+
+    def _report_unsatisfiable(self, spec: Spec) -> None:
+        missing = self.state.ledger.can_ever_fit(spec.demand)
+        if missing:
+            spec.reported = True
+            self.state.warn(spec.job, unsatisfiable(f"task {spec.name}", missing))
+
+    # ---- handing out -------------------------------------------------------------------------------------------------
+
+    def dispatch(self) -> None:
+        """One pass: give every waiting spec the workers that fit, start workers where only those are lacking."""
+        state = self.state
+        for cid, spec in list(self.waiting.items()):
+            queue = spec.queue
+            while queue and queue[0].done:
+                queue.popleft()
+            if not queue:
+                del self.waiting[cid]
+                continue
+            self._lease_for(spec)
+            if not queue:
+                del self.waiting[cid]
+        if len(self.waiting) > 1 and not state.pool.idle:
+            # The spec that was served first waits behind the others next time.
+            first = next(iter(self.waiting))
+            self.waiting[first] = self.waiting.pop(first)
+
+    def _lease_for(self, spec: Spec) -> None:
+        state = self.state
+        key = (spec.job, spec.env)
+        while spec.queue and state.ledger.fits(spec.demand) and (not spec.gpus or state.gpus.fits(spec.gpus)):
+            worker = state.pool.take_idle(key)
+            if worker is None:
+                self._start_workers(spec, key)
+                return
+            state.ledger.take(spec.demand)
+            worker.held = spec.demand
+            worker.gpus = state.gpus.take(spec.gpus) if spec.gpus else []
+            worker.spec = spec
+            worker.state = WorkerState.LEASED
+            worker.leased_at = worker.progress_at = state.now
+            self._refill(worker, spec)
+            if not worker.inflight:  # everything queued had been cancelled
+                self._end_lease(worker)
+
+    def _start_workers(self, spec: Spec, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> None:
+        """Fork as many as could be leased at once, no more than are useful in parallel."""
+        state = self.state
+        if spec.job not in state.jobs:
+            return
+        starting = state.pool.starting.get(key, 0)
+        wanted = min(len(spec.queue), self._parallel(spec), STARTING_MAX) - starting
+        for _ in range(min(wanted, STARTING_MAX - state.pool.starting_total())):
+            worker = state.pool.new(key)
+            state.effects.others.append(StartWorker(worker.wid, key[0], key[1]))
+
+    def _parallel(self, spec: Spec) -> int:
+        """How many leases of this spec the free resources allow now."""
+        available = self.state.ledger.available()
+        asked = spec.demand.to_floats()
+        if not asked:
+            return STARTING_MAX
+        return max(1, int(min(available.get(name, 0.0) / amount for name, amount in asked.items())))
+
+    def _refill(self, worker: Worker, spec: Spec) -> None:
+        """Mail tasks until the worker has its share of the queue or its depth."""
+        queue = spec.queue
+        room = min(spec.depth, len(queue) // self.state.pool.size + 1) - len(worker.inflight)
+        while room > 0 and queue:
+            task = queue.popleft()
+            if task.done:
+                continue
+            room -= 1
+            self.mail(worker, task, room > 0 and bool(queue))
+        if len(worker.inflight) > 1:
+            self.crowded[worker.wid] = worker
+
+    def mail(self, worker: Worker, task: Task, more: bool = False) -> None:
+        """Put a task into a worker's mailbox; ``more`` hints that another follows at once, so results may be sent together."""
+        objects = self.state.objects
+        args_at = [*objects.payload(task.args_oid)[1], task.args_oid] if task.args_oid else []
+        size = len(task.args)
+        deps = []
+        for oid in task.deps or ():
+            kind, data = objects.payload(oid)
+            deps.append([oid, kind, data])
+            size += len(data)
+        worker.inflight[task.tid] = task
+        task.worker = worker.wid
+        body = [task.tid, task.spec.cid, task.args, args_at, deps, worker.gpus, more]
+        if size + 64 * len(deps) > DATAGRAM_BYTES_MAX:
+            self.state.bodies[task.tid] = body
+            body = [task.tid]
+        self.state.effects.mail[worker.wid].append(body)
+
+    # ---- completion --------------------------------------------------------------------------------------------------
+
+    def done(self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int) -> None:
+        """DONE of a plain task."""
+        spec = task.spec
+        now = self.state.now
+        spec.observe(run_us)
+        worker.progress_at = now
+        self.record(worker, task, run_us, kind != ERROR)
+        if kind == RETRYABLE and self._retry(task):
+            pass
+        else:
+            self.finish(task, ERROR if kind == RETRYABLE else kind, data, contained)
+        self.advance(worker, spec)
+
+    def _retry(self, task: Task) -> bool:
+        if task.retries == 0 or task.done:
+            return False
+        task.retries -= task.retries > 0
+        task.worker = 0
+        task.spec.queue.appendleft(task)
+        self._awaits_worker(task.spec)
+        return True
+
+    def record(self, worker: Worker, task: Task, run_us: int, ok: bool) -> None:
+        """Remember a finished run for the timeline and the counters."""
+        state = self.state
+        name = task.spec.name
+        state.runs.append((name, worker.pid, state.now, run_us, task.tid, ok))
+        state.finished[name] = state.finished.get(name, 0) + 1
+
+    def advance(self, worker: Worker, spec: Spec) -> None:
+        """A leased worker has finished something: give it more or end its lease."""
+        worker.runs += 1
+        if spec.max_calls and worker.runs >= spec.max_calls:
+            if not worker.inflight:
+                self.retire(worker)
+            return
+        if spec.queue and (len(self.waiting) <= 1 or self.state.now - worker.leased_at < LEASE_NS_MAX):
+            if len(worker.inflight) * 2 <= spec.depth:
+                self._refill(worker, spec)
+        if not worker.inflight:
+            self._end_lease(worker)
+
+    def give_back(self, worker: Worker) -> None:
+        """Return everything a worker holds."""
+        state = self.state
+        if worker.held is not None:
+            if worker.lent is not None:
+                state.ledger.force_take(worker.lent)
+                worker.lent = None
+            state.ledger.give(worker.held)
+            worker.held = None
+        if worker.gpus:
+            assert worker.spec is not None
+            state.gpus.give(worker.gpus, worker.spec.gpus)
+            worker.gpus = []
+        self.crowded.pop(worker.wid, None)
+        state.dirty = True
+
+    def _end_lease(self, worker: Worker) -> None:
+        self.give_back(worker)
+        self.state.pool.put_idle(worker, self.state.now)
+
+    def retire(self, worker: Worker) -> None:
+        """Let a worker end by itself; its resources are free from now on."""
+        self.give_back(worker)
+        worker.state = WorkerState.DEAD
+        worker.fate = "retired"
+        self.state.effects.others.append(RetireWorker(worker.wid))
+
+    def finish(self, task: Task, kind: int, data: Any, contained: list[bytes] | None) -> None:
+        """The one end of every task and call: fill its returns, let go of its arguments. Fenced by ``task.done``."""
+        if task.done:
+            return
+        task.done = True
+        state = self.state
+        objects = state.objects
+        returns = task.spec.num_returns
+        if returns == 1:
+            objects.fill(task.tid + FIRST_RETURN, kind, data, contained)
+        elif returns == STREAMING:
+            self.streams.end(task, kind, data)
+        else:
+            for index in range(1, returns + 1):
+                objects.fill(return_id(task.tid, index), kind, data, contained)
+        self.settle(task)
+
+    def finish_many(self, task: Task, results: list[list[Any]]) -> None:
+        """DONE_MANY: one result per return."""
+        if task.done:
+            return
+        task.done = True
+        for index, (kind, data, contained) in enumerate(results, 1):
+            self.state.objects.fill(return_id(task.tid, index), kind, data, contained)
+        self.settle(task)
+
+    def settle(self, task: Task) -> None:
+        if task.pins is not None:
+            self.state.objects.unpin(task.pins)
+            task.pins = None
+        if self.state.children:
+            self.state.children.pop(task.tid, None)
+        self.state.bodies.pop(task.tid, None)
+
+    # ---- workers come, wait and go -----------------------------------------------------------------------------------
+
+    def blocked(self, worker: Worker) -> None:
+        """The task waits in get: lend its CPUs out and take back what is queued behind it."""
+        if worker.state is not WorkerState.LEASED or worker.held is None:
+            return
+        worker.state = WorkerState.BLOCKED
+        worker.lent = worker.held.only("CPU")
+        self.state.ledger.give(worker.lent)
+        if len(worker.inflight) > 1:
+            self.state.effects.others.append(TakeBack(worker.wid))
+        self.state.dirty = True
+
+    def resumed(self, worker: Worker) -> None:
+        if worker.state is not WorkerState.BLOCKED:
+            return
+        worker.state = WorkerState.LEASED
+        worker.progress_at = self.state.now
+        if worker.lent is not None:
+            self.state.ledger.force_take(worker.lent)
+            worker.lent = None
+
+    def taken_back(self, worker: Worker, count: int) -> None:
+        """The last ``count`` mailed tasks were never read: queue them again, in order, at no cost to their retries."""
+        tail = list(worker.inflight.values())[len(worker.inflight) - count :] if count else []
+        for task in reversed(tail):
+            del worker.inflight[task.tid]
+            task.worker = 0
+            if not task.done:
+                task.spec.queue.appendleft(task)
+                self._awaits_worker(task.spec)
+        self.crowded.pop(worker.wid, None)
+        if not worker.inflight and worker.state is WorkerState.LEASED:
+            self._end_lease(worker)
+
+    def slow_check(self) -> None:
+        """Take back what is queued behind tasks that turn out to be long."""
+        now = self.state.now
+        for worker in list(self.crowded.values()):
+            if len(worker.inflight) < 2:
+                del self.crowded[worker.wid]
+                continue
+            spec = worker.spec
+            usual = 0.0 if spec is None else spec.average_us * 1000 * SLOW_TIMES_USUAL
+            if now - worker.progress_at > max(SLOW_NS_MIN, usual):
+                if spec is not None:
+                    spec.distrust()
+                self.state.effects.others.append(TakeBack(worker.wid))
+                del self.crowded[worker.wid]
+
+    def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: int) -> None:
+        """A task worker is gone: what it never read is queued again, what it ran is retried or fails with the exact cause."""
+        tasks = list(worker.inflight.values())
+        read = tasks[: len(tasks) - unread]
+        worker.inflight.clear()
+        self.give_back(worker)
+        for task in reversed(tasks[len(read) :]):
+            task.worker = 0
+            if not task.done:
+                task.spec.queue.appendleft(task)
+                self._awaits_worker(task.spec)
+        for task in read:
+            if worker.fate is None and self._retry(task):
+                continue
+            self.finish(task, FAULT, crashed(task, worker, cause, stderr), None)
+
+    # ---- cancellation ------------------------------------------------------------------------------------------------
+
+    def cancel(self, task: Task, force: bool, recursive: bool) -> None:
+        """Cancel a task that has not finished; finished ones never get here."""
+        if recursive:
+            for child in self.state.children.pop(task.tid, ()):
+                if not child.done and child.actor is None:
+                    self.cancel(child, force, True)
+        worker = self.state.pool.workers.get(task.worker)
+        if worker is None or worker.running() is not task:
+            # Still queued here, or mailed but not begun; if the worker reads it all the same, its result comes too late.
+            self.finish(task, FAULT, cancelled(task), None)
+            if worker is not None:
+                self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
+        elif force:
+            worker.fate = f"the task was cancelled with force=True while it ran {task.spec.name}"
+            self.state.effects.others.append(KillWorker(worker.wid))
+        else:
+            task.retries = 0
+            self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
+            self.state.effects.others.append(Interrupt(worker.wid))
+
+
+def cancelled(task: Task) -> dict[str, Any]:
+    """Fault of a cancelled task."""
+    return fault(
+        CANCELLED, f"Task {task.spec.name} ({task.tid.hex()}) was cancelled by ray.cancel().", task_id=task.tid.hex()
+    )
+
+
+def crashed(task: Task, worker: Worker, cause: dict[str, Any], stderr: list[str]) -> dict[str, Any]:
+    """Fault of a task whose worker died under it."""
+    text = worker.fate or cause["text"]
+    tail = "".join(f"\n  {line}" for line in stderr)
+    said = f"\nIts last lines on stderr:{tail}" if stderr else ""
+    code = OUT_OF_MEMORY if cause.get("kind") == "oom" else WORKER_CRASHED
+    return fault(
+        code,
+        f"The worker (pid {worker.pid}) running {task.spec.name} died: {text}.{said}",
+        cause=cause,
+        pid=worker.pid,
+        task=task.spec.name,
+        stderr=stderr,
+    )
+
+
+def unsatisfiable(what: str, missing: list[tuple[str, float, float]]) -> str:
+    """Tell what no node has, and how to get it."""
+    lacks = ", ".join(f"{asked:g} {name} (the cluster has {total:g})" for name, asked, total in missing)
+    flags = " ".join(
+        {"CPU": f"num_cpus={asked:g}", "GPU": f"num_gpus={asked:g}"}.get(name, f"resources={{{name!r}: {asked:g}}}")
+        for name, asked, _ in missing
+    )
+    return (
+        f"The {what} can never be scheduled: it asks for {lacks}. Ask for less, or start the cluster with {flags}."
+        " It stays pending until then."
+    )
+
+
+def _unset(_: Task) -> None:
+    raise RuntimeError("Dispatcher.actor_ready has not been bound")

@@ -1,0 +1,82 @@
+"""Everything a core can ask the shell to do, with the shell's obligations beside each.
+
+The core appends to one ``Effects`` that its caller owns and drains after every step. Messages to connections and bodies to
+mailboxes are kept in plain lists because they are the hot path; the rest are small records carried out in order.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rayd.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Fork a worker; answer with ``WorkerStarted`` or, when that is impossible, ``WorkerExited``."""
+
+    worker: int
+    job: bytes
+    env: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """SIGKILL the worker's process group; ``WorkerExited`` follows by itself."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetireWorker:
+    """Close the mailbox: the worker ends by itself once it has read everything."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Drain the unread datagrams of a mailbox and answer with ``TakenBack`` before anything else is mailed to it."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """SIGINT to the worker, after the messages of the same step have been written to it."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection:
+    """Flush what was sent, then close."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopDaemon:
+    """Shut everything down in order and exit."""
+
+    reason: str
+
+
+Effect: TypeAlias = StartWorker | KillWorker | RetireWorker | TakeBack | Interrupt | CloseConnection | StopDaemon
+
+
+class Effects:
+    """The way out of a core.
+
+    Attributes:
+        sends: messages by connection id, in order.
+        mail: EXEC bodies by worker id, in order.
+        others: everything else, in order; to be carried out after sends and mail of the same step.
+    """
+
+    __slots__ = ("mail", "others", "sends")
+
+    def __init__(self) -> None:
+        self.sends: defaultdict[int, list[Message]] = defaultdict(list)
+        self.mail: defaultdict[int, list[list[Any]]] = defaultdict(list)
+        self.others: list[Effect] = []

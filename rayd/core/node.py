@@ -1,0 +1,433 @@
+"""The core of one machine: one door in, one door out.
+
+``Node.step(now, event)`` is the only way anything changes. The event's consequences are appended to the ``Effects`` the caller owns. The parts
+(``Dispatcher``, ``Actors``, ``Streams``, ``ObjectTable``, ``Pool``) share ``NodeState`` and never see a socket, a clock or a process.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rayd.core.actor import Actor, Actors
+from rayd.core.directory import Directory
+from rayd.core.dispatch import Dispatcher
+from rayd.core.effect import CloseConnection, Effects, KillWorker, RetireWorker, StartWorker
+from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.objects import Entry, lost
+from rayd.core.queries import Queries
+from rayd.core.state import Conn, Job, NodeState
+from rayd.core.streams import Streams
+from rayd.core.task import STREAMING, Task
+from rayd.core.worker import IDLE_NS_MAX, STARTING_MAX, WorkerState
+from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
+from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, TASK_ID_BYTES
+from rayd.store.arena import Arena
+from rayd.wire import messages as m
+from rayd.wire.frame import ProtocolError
+
+SLOW_CHECK_NS: Final = 5_000_000
+GENERATOR_SUFFIX: Final = b"\x00\x00\x00\x00"
+
+
+class Node:
+    """One machine's core.
+
+    Args:
+        node_id: 28 bytes.
+        resources: total amounts by name.
+        arena: allocator of the object store.
+        effects: the way out; the caller drains it after every step.
+        facts: what the shell knows of this machine, for ``ray.nodes`` and ``rayd status``.
+    """
+
+    def __init__(
+        self, node_id: bytes, resources: dict[str, float], arena: Arena, effects: Effects, facts: dict[str, Any]
+    ) -> None:
+        self.state = NodeState(node_id, resources, arena, effects)
+        self.streams = Streams(effects)
+        self.streams.objects = self.state.objects
+        self.tasks = Dispatcher(self.state, self.streams)
+        self.directory = Directory()
+        self.actors = Actors(self.state, self.tasks, self.directory.release)
+        self.tasks.actor_ready = self.actors.ready
+        self.state.bind(self.tasks.ready, self._unheld)
+        self.queries = Queries(self.state, self.tasks, self.actors, self.directory, facts)
+        self._next_job = 1
+        self._next_idle_check = 0
+        self._handlers: dict[int, Callable[[Conn, Any], None]] = {
+            m.EXPORT: self._on_export,
+            m.SPEC: self._on_spec,
+            m.SUBMIT: self.tasks.submit,
+            m.CREATE: self._on_create,
+            m.CALL: self.actors.call,
+            m.PUT: self._on_put,
+            m.ALLOC: self._on_alloc,
+            m.SEAL: self._on_seal,
+            m.HOLD: self._on_hold,
+            m.RELEASE: self._on_release,
+            m.WANT: self._on_want,
+            m.BLOCKED: self._on_blocked,
+            m.RESUMED: self._on_resumed,
+            m.CANCEL: self._on_cancel,
+            m.KILL: self._on_kill,
+            m.STREAM_WANT: self._on_stream_want,
+            m.STREAM_ACK: self._on_stream_ack,
+            m.RPC: self._on_rpc,
+            m.DONE: self._on_done,
+            m.DONE_MANY: self._on_done_many,
+            m.YIELD: self._on_yield,
+            m.FETCH: self._on_fetch,
+            m.BODY: self._on_body,
+        }
+
+    # ---- the door ----------------------------------------------------------------------------------------------------
+
+    def step(self, now: int, event: Event) -> None:
+        """Apply one event.
+
+        Args:
+            now: monotonic time in nanoseconds, never before that of an earlier step.
+            event: what happened.
+
+        Raises:
+            ProtocolError: a client broke the protocol; the shell closes its connection. Messages before the bad one have been applied.
+        """
+        state = self.state
+        state.now = now
+        try:
+            if type(event) is Received:
+                self._on_received(event)
+            else:
+                self._on_event(event)
+        finally:
+            if state.dirty:
+                state.dirty = False
+                if self.actors.placing:
+                    self.actors.dispatch()
+                self.tasks.dispatch()
+
+    def next_deadline(self) -> int | None:
+        """When to send ``Tick`` at the latest, in ns; None while nothing depends on time."""
+        if self.tasks.crowded:
+            return self.state.now + SLOW_CHECK_NS
+        if sum(map(len, self.state.pool.idle.values())) > self.state.pool.size:
+            return self.state.now + IDLE_NS_MAX
+        return None
+
+    def _on_received(self, event: Received) -> None:
+        conn = self.state.conns.get(event.conn)
+        if conn is None:
+            return
+        handlers = self._handlers
+        for message in event.messages:
+            handler = handlers.get(message[0])
+            if handler is None:
+                raise ProtocolError(f"{m.NAMES[message[0]]} is not for a daemon")
+            try:
+                handler(conn, message)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                raise ProtocolError(f"{m.NAMES[message[0]]} cannot be applied: {error!r}") from error
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Connected():
+                self._on_connected(event)
+            case Disconnected():
+                self._on_disconnected(event)
+            case WorkerStarted():
+                worker = self.state.pool.workers.get(event.worker)
+                if worker is not None:
+                    worker.pid = event.pid
+            case WorkerExited():
+                self._on_worker_exited(event)
+            case TakenBack():
+                worker = self.state.pool.workers.get(event.worker)
+                if worker is not None:
+                    self.tasks.taken_back(worker, event.count)
+            case Tick():
+                self._on_tick()
+            case _:
+                raise TypeError(f"unknown event {event!r}")
+
+    def _on_tick(self) -> None:
+        if self.tasks.crowded:
+            self.tasks.slow_check()
+        for worker in self.state.pool.surplus(self.state.now):
+            self.state.pool.drop_idle(worker)
+            worker.state = WorkerState.DEAD
+            worker.fate = "retired"
+            self.state.effects.others.append(RetireWorker(worker.wid))
+
+    # ---- connections -------------------------------------------------------------------------------------------------
+
+    def _on_connected(self, event: Connected) -> None:
+        state = self.state
+        if event.kind == "worker":
+            worker = state.pool.workers.get(event.worker)
+            if worker is None or worker.state is not WorkerState.STARTING:
+                state.effects.others.append(CloseConnection(event.conn))
+                return
+            state.pool.started(worker)
+            conn = Conn(event.conn, event.kind, event.info, worker.key[0], worker.wid)
+            worker.conn = event.conn
+            state.pool.put_idle(worker, state.now)
+            state.dirty = True
+        else:
+            job = b""
+            if event.kind == "driver":
+                job = self._new_job(event)
+            elif event.kind == "logs":
+                job = bytes(event.info.get("job", b""))
+                if job in state.jobs:
+                    state.jobs[job].logs.append(event.conn)
+            conn = Conn(event.conn, event.kind, event.info, job, 0)
+        state.conns[event.conn] = conn
+        state.effects.sends[event.conn].append((m.WELCOME, self._welcome(conn)))
+
+    def _new_job(self, event: Connected) -> bytes:
+        state = self.state
+        job = self._next_job.to_bytes(4, "big")
+        self._next_job += 1
+        namespace = str(event.info.get("namespace") or f"anonymous-{job.hex()}")
+        state.jobs[job] = Job(job, event.conn, namespace, event.info, state.now)
+        key = (job, tuple(sorted(dict(event.info.get("env_vars") or {}).items())))
+        for _ in range(min(state.pool.size, STARTING_MAX)):
+            worker = state.pool.new(key)
+            state.effects.others.append(StartWorker(worker.wid, key[0], key[1]))
+        return job
+
+    def _welcome(self, conn: Conn) -> dict[str, Any]:
+        job = self.state.jobs.get(conn.job)
+        return {
+            **self.queries.facts,
+            "job": conn.job,
+            "namespace": job.namespace if job else "",
+            "job_info": job.info if job and conn.worker else {},
+        }
+
+    def _on_disconnected(self, event: Disconnected) -> None:
+        state = self.state
+        conn = state.conns.pop(event.conn, None)
+        if conn is None:
+            return
+        if conn.kind == "driver":
+            self._end_job(conn)
+        job = state.jobs.get(conn.job)
+        if job is not None and conn.conn in job.logs:
+            job.logs.remove(conn.conn)
+        if conn.kind in ("driver", "worker"):
+            state.objects.forget_connection(conn.conn)
+
+    def _end_job(self, conn: Conn) -> None:
+        """The driver has gone: its tasks are cancelled, its workers killed; detached actors stay."""
+        state = self.state
+        job = state.jobs[conn.job]
+        job.driver = 0
+        self.actors.end_job(conn.job)
+        for spec in state.specs:
+            if spec.job == conn.job:
+                for task in list(spec.queue):
+                    if state.conns.get(task.conn) is None:
+                        task.done = True
+                        self.tasks.settle(task)
+                if not any(not task.done for task in spec.queue):
+                    spec.queue.clear()
+        for worker in list(state.pool.workers.values()):
+            if worker.key[0] == conn.job and worker.state is not WorkerState.ACTOR:
+                worker.fate = worker.fate or "the driver has ended"
+                state.effects.others.append(KillWorker(worker.wid))
+        if not any(a.spec.job == conn.job and a.detached and a.fault is None for a in self.actors.by_id.values()):
+            self._forget_job(conn.job)
+        state.dirty = True
+
+    def _forget_job(self, job: bytes) -> None:
+        state = self.state
+        state.jobs.pop(job, None)
+        for key in [key for key in state.spec_index if key[0] == job]:
+            del state.spec_index[key]
+
+    def _on_worker_exited(self, event: WorkerExited) -> None:
+        state = self.state
+        worker = state.pool.workers.get(event.worker)
+        if worker is None:
+            return
+        state.pool.remove(worker)
+        if worker.actor is not None:
+            self.actors.worker_lost(worker, event.cause, event.stderr, event.unread)
+        else:
+            self.tasks.worker_lost(worker, event.cause, event.stderr, event.unread)
+        state.dirty = True
+
+    def _unheld(self, oid: bytes, entry: Entry) -> bool:
+        """Nobody refers to an object any more. Returns True to keep its entry all the same."""
+        if oid.endswith(ACTOR_OBJECT_SUFFIX):
+            aid = oid[:ACTOR_ID_BYTES]
+            self.actors.unheld(aid)
+            actor = self.actors.by_id.get(aid)
+            if actor is not None and actor.fault is None:
+                return True
+            self.actors.forget_dead(aid)
+            return entry.holds > 0 or oid not in self.state.objects.entries
+        if oid.endswith(GENERATOR_SUFFIX):
+            self.streams.close(oid[:TASK_ID_BYTES])
+        return False
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    def _reply(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
+        self.state.effects.sends[conn.conn].append((m.REPLY, req, ok, value))
+
+    def _on_export(self, conn: Conn, message: Any) -> None:
+        self.state.jobs[conn.job].exports[message[1]] = message[2]
+
+    def _on_spec(self, conn: Conn, message: Any) -> None:
+        conn.specs[message[1]] = self.state.spec_for(conn.job, message[2])
+
+    def _on_create(self, conn: Conn, message: Any) -> None:
+        req = message[1]
+        spec = conn.specs[message[3]]
+        job = self.state.jobs[conn.job]
+        options = spec.options
+        name = str(options.get("actor_name") or "")
+        namespace = str(options.get("namespace") or job.namespace)
+        taken = self.directory.find(namespace, name) if name else None
+        if taken is not None:
+            actor = self.actors.by_id[taken]
+            if options.get("get_if_exists"):
+                self.actors.reply_exists(conn, req, actor)
+            else:
+                self._reply(conn, req, False, self.directory.taken(namespace, name, actor.title()))
+            return
+        actor = self.actors.create(conn, message, spec, job.namespace)
+        if name:
+            self.directory.register(actor)
+        if req:
+            self._reply(conn, req, True, None)
+
+    def _on_put(self, conn: Conn, message: Any) -> None:
+        self.state.objects.add(message[1], m.INLINE, message[2], message[3], conn.conn)
+
+    def _on_alloc(self, conn: Conn, message: Any) -> None:
+        self.state.objects.allocate(message[1], message[2], message[3], conn.conn, self.state.describe_conn)
+
+    def _on_seal(self, conn: Conn, message: Any) -> None:
+        self.state.objects.seal(message[1], message[2])
+
+    def _on_hold(self, conn: Conn, message: Any) -> None:
+        self.state.objects.hold(conn.conn, message[1])
+
+    def _on_release(self, conn: Conn, message: Any) -> None:
+        self.state.objects.release(conn.conn, message[1])
+
+    def _on_want(self, conn: Conn, message: Any) -> None:
+        self.state.objects.want(conn.conn, message[1])
+
+    def _on_blocked(self, conn: Conn, message: Any) -> None:
+        self.tasks.blocked(self.state.pool.workers[conn.worker])
+
+    def _on_resumed(self, conn: Conn, message: Any) -> None:
+        self.tasks.resumed(self.state.pool.workers[conn.worker])
+
+    def _on_cancel(self, conn: Conn, message: Any) -> None:
+        _, oid, force, recursive = message
+        entry = self.state.objects.entries.get(oid)
+        if entry is None or entry.task is None:
+            return
+        task: Task = entry.task
+        if task.actor is not None:
+            self.actors.cancel(task, force)
+        else:
+            self.tasks.cancel(task, force, recursive)
+
+    def _on_kill(self, conn: Conn, message: Any) -> None:
+        self.actors.kill(message[1], message[2])
+
+    def _on_stream_want(self, conn: Conn, message: Any) -> None:
+        self.streams.want(message[1], conn.conn)
+
+    def _on_stream_ack(self, conn: Conn, message: Any) -> None:
+        stream = self.streams.by_task.get(message[1])
+        worker = self.state.pool.workers.get(stream.task.worker) if stream is not None else None
+        if worker is not None:
+            self.state.effects.sends[worker.conn].append((m.CREDIT, message[1], message[2]))
+
+    def _on_rpc(self, conn: Conn, message: Any) -> None:
+        _, req, method, params = message
+        handler = self.queries.methods.get(method)
+        if handler is None:
+            known = ", ".join(sorted(self.queries.methods))
+            self._reply(conn, req, False, fault(BAD_REQUEST, f"This daemon has no method {method!r}. It has: {known}."))
+            return
+        ok, value = handler(conn, params)
+        self._reply(conn, req, ok, value)
+
+    def _on_done(self, conn: Conn, message: Any) -> None:
+        _, tid, kind, data, contained, run_us = message
+        worker = self.state.pool.workers.get(conn.worker)
+        task = worker.inflight.pop(tid, None) if worker is not None else None
+        if worker is None or task is None:
+            return
+        if kind == m.STORED and not self.state.objects.owns_scratch(conn.conn, data):
+            raise ProtocolError("DONE names stored bytes that this worker has not allocated")
+        if worker.actor is None:
+            self.tasks.done(worker, task, kind, data, contained, run_us)
+        else:
+            self.actors.done(worker, task, kind, data, contained, run_us)
+
+    def _on_done_many(self, conn: Conn, message: Any) -> None:
+        _, tid, results, run_us = message
+        worker = self.state.pool.workers.get(conn.worker)
+        task = worker.inflight.pop(tid, None) if worker is not None else None
+        if worker is None or task is None:
+            return
+        if len(results) != max(task.spec.num_returns, 0):
+            raise ProtocolError(f"DONE_MANY has {len(results)} results for {task.spec.num_returns} returns")
+        self.tasks.finish_many(task, results)
+        if worker.actor is None:
+            task.spec.observe(run_us)
+            worker.progress_at = self.state.now
+            self.tasks.record(worker, task, run_us, True)
+            self.tasks.advance(worker, task.spec)
+        else:
+            self.tasks.record(worker, task, run_us, True)
+            self.actors.pump(self.actors.by_id[worker.actor])
+
+    def _on_yield(self, conn: Conn, message: Any) -> None:
+        _, tid, index, kind, data, contained = message
+        if kind == m.STORED and not self.state.objects.owns_scratch(conn.conn, data):
+            raise ProtocolError("YIELD names stored bytes that this worker has not allocated")
+        self.streams.item(tid, index, kind, data, contained, conn.conn)
+
+    def _on_fetch(self, conn: Conn, message: Any) -> None:
+        _, req, cid = message
+        spec = self.state.specs[cid]
+        job = self.state.jobs.get(spec.job)
+        blob = job.exports.get(spec.function) if job is not None else None
+        if blob is None and spec.function:
+            text = f"The function of {spec.name} was never exported by its driver."
+            self._reply(conn, req, False, fault(NOT_FOUND, text))
+            return
+        self._reply(conn, req, True, {**spec.options, "blob": blob or b"", "streaming": spec.num_returns == STREAMING})
+
+    def _on_body(self, conn: Conn, message: Any) -> None:
+        _, req, tid = message
+        body = self.state.bodies.pop(tid, None)
+        if body is None:
+            self._reply(conn, req, False, lost(tid))
+        else:
+            self._reply(conn, req, True, body)
+
+    def check(self) -> None:
+        """Every invariant of every part; raises AssertionError naming the broken one."""
+        state = self.state
+        state.objects.check()
+        state.ledger.check()
+        state.gpus.check()
+        for worker in state.pool.workers.values():
+            if worker.state is WorkerState.IDLE:
+                assert not worker.inflight, f"idle worker {worker.wid} has tasks"
+                assert worker.held is None, f"idle worker {worker.wid} holds resources"
+
+    def live_actor(self, aid: bytes) -> Actor | None:
+        """The actor if it is known and not dead."""
+        actor = self.actors.by_id.get(aid)
+        return actor if actor is not None and actor.fault is None else None

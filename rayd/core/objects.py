@@ -1,0 +1,331 @@
+"""The object table of one node: values, who holds them, who waits for them.
+
+Rules
+* An entry exists while something holds it: a connection (a process that has a reference), an enclosing object, or a task that
+  takes it as argument. ``holds`` counts all three; ``holders`` names the connections among them.
+* A pending entry has the task that will fill it. An entry filled once never changes.
+* An entry that nobody holds is freed at once, together with its hold on what it contains.
+* Connections are numbers; 0 is never one.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from rayd.core.effect import Effects
+from rayd.core.task import Task
+from rayd.errors import OBJECT_LOST, STORE_FULL, fault
+from rayd.store.arena import Arena
+from rayd.wire.messages import FAULT, INLINE, REPLY, STORED, VALUE
+
+PENDING: Final = -1
+ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
+
+
+class Entry:
+    """One object.
+
+    Attributes:
+        kind: PENDING, ALLOCATED or a payload kind of the wire.
+        data: payload of that kind; [offset, size] for STORED and ALLOCATED.
+        holds: number of holds of any sort.
+        holders: None, one connection id, or a set of several.
+        waiters: connections that get a VALUE when the entry is filled.
+        dependents: tasks that cannot start before it is filled.
+        contained: ids held by this object.
+        task: the task that will fill it; None once filled.
+    """
+
+    __slots__ = ("contained", "data", "dependents", "holders", "holds", "kind", "task", "waiters")
+
+    def __init__(self, kind: int, data: Any, task: Task | None) -> None:
+        self.kind = kind
+        self.data = data
+        self.holds = 0
+        self.holders: int | set[int] | None = None
+        self.waiters: list[int] | None = None
+        self.dependents: list[Task] | None = None
+        self.contained: list[bytes] | None = None
+        self.task = task
+
+
+class ObjectTable:
+    """All objects of a node.
+
+    Args:
+        arena: where STORED values live.
+        effects: the core's way out.
+        on_ready: called with a task whose last missing argument has been filled.
+        on_unheld: called with the id of an entry that lost its last hold before it is freed; returns True to keep it.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        effects: Effects,
+        on_ready: Callable[[Task], None],
+        on_unheld: Callable[[bytes, Entry], bool],
+    ) -> None:
+        self.entries: dict[bytes, Entry] = {}
+        self.arena = arena
+        self._effects = effects
+        self._on_ready = on_ready
+        self._on_unheld = on_unheld
+
+    # ---- birth -------------------------------------------------------------------------------------------------------
+
+    def expect(self, oid: bytes, task: Task, conn: int) -> None:
+        """A pending entry that ``task`` will fill, held by the submitter."""
+        entry = self.entries[oid] = Entry(PENDING, None, task)
+        entry.holds = 1
+        entry.holders = conn
+
+    def add(self, oid: bytes, kind: int, data: Any, contained: list[bytes], conn: int) -> None:
+        """A value that is complete from the start, held by ``conn``."""
+        if oid in self.entries:
+            return
+        entry = self.entries[oid] = Entry(kind, data, None)
+        entry.holds = 1
+        entry.holders = conn
+        if contained:
+            entry.contained = self._hold_all(contained)
+
+    def allocate(self, req: int, oid: bytes, size: int, conn: int, describe: Callable[[int], str]) -> None:
+        """Reserve bytes and answer the request with their offset, or with the reason why not."""
+        offset = self.arena.allocate(size) if size >= 0 and oid not in self.entries else None
+        if offset is None:
+            self._effects.sends[conn].append((REPLY, req, False, self._full(size, describe)))
+            return
+        entry = self.entries[oid] = Entry(ALLOCATED, [offset, size], None)
+        entry.holds = 1
+        entry.holders = conn
+        self._effects.sends[conn].append((REPLY, req, True, offset))
+
+    def seal(self, oid: bytes, contained: list[bytes]) -> None:
+        """The allocated bytes are complete."""
+        entry = self.entries.get(oid)
+        if entry is None or entry.kind != ALLOCATED:
+            return
+        entry.kind = STORED
+        if contained:
+            entry.contained = self._hold_all(contained)
+        self._announce(oid, entry)
+
+    def fill(self, oid: bytes, kind: int, data: Any, contained: list[bytes] | None) -> None:
+        """The result of a pending entry has arrived. Late twins and results nobody holds are dropped."""
+        entry = self.entries.get(oid)
+        if entry is None or entry.kind != PENDING:
+            if kind == STORED:
+                self._drop_stored(data)
+            return
+        if kind == STORED:
+            data = self._adopt(data)
+        entry.kind = kind
+        entry.data = data
+        entry.task = None
+        if contained:
+            entry.contained = self._hold_all(contained)
+        if entry.waiters is not None or entry.dependents is not None:
+            self._announce(oid, entry)
+
+    def _adopt(self, data: Any) -> list[int]:
+        """Take over bytes that a worker allocated under a scratch id: ``data`` is that id; the entry's hold moves with it."""
+        scratch = self.entries.pop(data)
+        place: list[int] = scratch.data
+        return place
+
+    def owns_scratch(self, conn: int, data: Any) -> bool:
+        """Whether ``data`` names bytes that this very connection allocated for a result."""
+        entry = self.entries.get(data) if type(data) is bytes else None
+        return entry is not None and entry.kind == ALLOCATED and entry.holders == conn
+
+    def _drop_stored(self, data: Any) -> None:
+        scratch = self.entries.pop(data, None)
+        if scratch is not None:
+            self.arena.free(scratch.data[0])
+
+    def _announce(self, oid: bytes, entry: Entry) -> None:
+        if entry.waiters is not None:
+            message = (VALUE, oid, entry.kind, entry.data)
+            sends = self._effects.sends
+            for conn in entry.waiters:
+                sends[conn].append(message)
+            entry.waiters = None
+        if entry.dependents is not None:
+            dependents, entry.dependents = entry.dependents, None
+            for task in dependents:
+                task.missing -= 1
+                if task.missing == 0:
+                    self._on_ready(task)
+
+    # ---- holds -------------------------------------------------------------------------------------------------------
+
+    def hold(self, conn: int, oids: Iterable[bytes]) -> None:
+        """A process has learned of these objects. Unknown ids are already lost; a later WANT says so."""
+        for oid in oids:
+            entry = self.entries.get(oid)
+            if entry is None:
+                continue
+            holders = entry.holders
+            if holders is None:
+                entry.holders = conn
+            elif type(holders) is int:
+                if holders == conn:
+                    continue
+                entry.holders = {holders, conn}
+            elif conn in holders:
+                continue
+            else:
+                holders.add(conn)
+            entry.holds += 1
+
+    def release(self, conn: int, oids: Iterable[bytes]) -> None:
+        """A process has dropped its last reference to these objects."""
+        entries = self.entries
+        for oid in oids:
+            entry = entries.get(oid)
+            if entry is None:
+                continue
+            holders = entry.holders
+            if holders == conn:
+                entry.holders = None
+            elif type(holders) is set and conn in holders:
+                holders.discard(conn)
+            else:
+                continue
+            entry.holds -= 1
+            if entry.holds == 0:
+                self._unheld(oid, entry)
+
+    def pin(self, oids: Iterable[bytes]) -> None:
+        """A task or object holds these."""
+        self._hold_all(oids)
+
+    def unpin(self, oids: Iterable[bytes]) -> None:
+        """The reverse of ``pin``."""
+        for oid in oids:
+            entry = self.entries.get(oid)
+            if entry is None:
+                continue
+            entry.holds -= 1
+            if entry.holds == 0:
+                self._unheld(oid, entry)
+
+    def _hold_all(self, oids: Iterable[bytes]) -> list[bytes]:
+        held = []
+        for oid in oids:
+            entry = self.entries.get(oid)
+            if entry is not None:
+                entry.holds += 1
+                held.append(oid)
+        return held
+
+    def _unheld(self, oid: bytes, entry: Entry) -> None:
+        if self._on_unheld(oid, entry):
+            return
+        self.free(oid, entry)
+
+    def free(self, oid: bytes, entry: Entry) -> None:
+        """Forget an object and its hold on what it contains."""
+        del self.entries[oid]
+        if entry.kind == STORED or entry.kind == ALLOCATED:
+            self.arena.free(entry.data[0])
+        if entry.contained:
+            self.unpin(entry.contained)
+
+    def forget_connection(self, conn: int) -> None:
+        """Drop every hold and wait of a connection that is gone. Linear in the number of objects, which is fine: it is rare."""
+        held = [
+            oid
+            for oid, entry in self.entries.items()
+            if entry.holders == conn or (type(entry.holders) is set and conn in entry.holders)
+        ]
+        for entry in self.entries.values():
+            if entry.waiters is not None and conn in entry.waiters:
+                entry.waiters = [waiter for waiter in entry.waiters if waiter != conn] or None
+        self.release(conn, held)
+
+    # ---- use ---------------------------------------------------------------------------------------------------------
+
+    def want(self, conn: int, oids: Iterable[bytes]) -> None:
+        """Send VALUE for each now or when it is filled."""
+        sends = self._effects.sends[conn]
+        for oid in oids:
+            entry = self.entries.get(oid)
+            if entry is None:
+                sends.append((VALUE, oid, FAULT, lost(oid)))
+            elif entry.kind >= INLINE:
+                sends.append((VALUE, oid, entry.kind, entry.data))
+            elif entry.waiters is None:
+                entry.waiters = [conn]
+            else:
+                entry.waiters.append(conn)
+
+    def subscribe(self, task: Task, oids: Iterable[bytes]) -> int:
+        """Count the arguments of ``task`` that are not ready and have it told when they are."""
+        missing = 0
+        for oid in oids:
+            entry = self.entries.get(oid)
+            if entry is not None and entry.kind < INLINE:
+                missing += 1
+                if entry.dependents is None:
+                    entry.dependents = [task]
+                else:
+                    entry.dependents.append(task)
+        return missing
+
+    def payload(self, oid: bytes) -> tuple[int, Any]:
+        """Kind and data of a filled object; a fault when it no longer exists."""
+        entry = self.entries.get(oid)
+        if entry is None:
+            return FAULT, lost(oid)
+        return entry.kind, entry.data
+
+    def _full(self, size: int, describe: Callable[[int], str]) -> dict[str, Any]:
+        stored = [entry for entry in self.entries.values() if entry.kind == STORED or entry.kind == ALLOCATED]
+        largest = sorted(stored, key=lambda entry: -entry.data[1])[:5]
+        holders = [[_holder_text(entry, describe), entry.data[1]] for entry in largest]
+        listing = "; ".join(f"{_human(amount)} {text}" for text, amount in holders) or "none"
+        arena = self.arena
+        if size > arena.capacity:
+            remedy = "It is larger than the whole store: start with a larger object_store_memory or split the value."
+        else:
+            remedy = "Drop references to large objects (del, smaller lifetimes) or start with a larger object_store_memory."
+        text = (
+            f"The object store is full: {_human(size)} were asked for, {_human(arena.used)} of {_human(arena.capacity)} are in use and"
+            f" the largest free gap is {_human(arena.largest_gap)}. Largest objects: {listing}. {remedy}"
+        )
+        return fault(STORE_FULL, text, asked=size, capacity=arena.capacity, used=arena.used, holders=holders)
+
+    def check(self) -> None:
+        """Invariants of the table; raises AssertionError naming the broken one."""
+        for oid, entry in self.entries.items():
+            conns = len(entry.holders) if type(entry.holders) is set else int(entry.holders is not None)
+            assert entry.holds >= conns, f"{oid.hex()} has {entry.holds} holds but {conns} holders"
+            assert entry.kind == PENDING or entry.task is None, f"{oid.hex()} is filled but has a task"
+            assert entry.kind < INLINE or not entry.waiters, f"{oid.hex()} is filled but has waiters"
+
+
+def lost(oid: bytes) -> dict[str, Any]:
+    """The fault for an id this node knows nothing of."""
+    return fault(
+        OBJECT_LOST,
+        f"Object {oid.hex()} does not exist on this cluster: it belongs to an earlier session, or its last reference was"
+        " dropped before this one was used. Create it again in this session and keep a reference to it.",
+        object_id=oid.hex(),
+    )
+
+
+def _holder_text(entry: Entry, describe: Callable[[int], str]) -> str:
+    holders = entry.holders
+    if holders is None:
+        return "held by another object or a pending task"
+    first = holders if type(holders) is int else min(holders)  # type: ignore[arg-type]
+    return f"held by {describe(first)}"
+
+
+def _human(amount: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if abs(amount) < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024  # type: ignore[assignment]
+    return f"{amount:.1f} GiB"

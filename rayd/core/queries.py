@@ -1,0 +1,214 @@
+"""Everything that is asked rarely: names, resources, status, timeline, key-value. One method each, ``(conn, params) -> (ok, value)``."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rayd.core.actor import Actor, Actors, ActorState, handle_info
+from rayd.core.dispatch import Dispatcher
+from rayd.core.effect import StopDaemon
+from rayd.core.state import Conn, NodeState
+from rayd.core.worker import WorkerState
+from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
+
+if TYPE_CHECKING:
+    from rayd.core.directory import Directory
+
+Answer: TypeAlias = tuple[bool, Any]
+
+
+class Queries:
+    """The RPC methods of a daemon.
+
+    Args:
+        facts: what the shell knows of this machine; part of WELCOME and of ``nodes``.
+    """
+
+    def __init__(
+        self, state: NodeState, tasks: Dispatcher, actors: Actors, directory: "Directory", facts: dict[str, Any]
+    ) -> None:
+        self.state = state
+        self.tasks = tasks
+        self.actors = actors
+        self.directory = directory
+        self.facts = facts
+        self._kv: dict[tuple[str, bytes], bytes] = {}
+        self.methods: dict[str, Callable[[Conn, dict[str, Any]], Answer]] = {
+            "actor_info": self.actor_info,
+            "available_resources": self.available_resources,
+            "cluster_resources": self.cluster_resources,
+            "exit_actor": self.exit_actor,
+            "get_actor": self.get_actor,
+            "is_actor_call": self.is_actor_call,
+            "kv_del": self.kv_del,
+            "kv_get": self.kv_get,
+            "kv_list": self.kv_list,
+            "kv_put": self.kv_put,
+            "list_named_actors": self.list_named_actors,
+            "nodes": self.nodes,
+            "ping": self.ping,
+            "progress": self.progress,
+            "status": self.status,
+            "stop": self.stop,
+            "timeline": self.timeline,
+        }
+
+    def ping(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """An answer that follows everything this connection has sent before."""
+        return True, None
+
+    # ---- actors ------------------------------------------------------------------------------------------------------
+
+    def get_actor(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Handle information of a named actor. params: name, namespace (None: the caller's)."""
+        job = self.state.jobs.get(conn.job)
+        namespace = params.get("namespace") or (job.namespace if job else "")
+        aid = self.directory.find(namespace, params["name"])
+        if aid is None:
+            near = self.directory.names(namespace)
+            known = ", ".join(repr(row["name"]) for row in near) or "none"
+            text = (
+                f"There is no actor named {params['name']!r} in namespace {namespace!r} (named actors there: {known})."
+                " Create it first, or pass the namespace it lives in."
+            )
+            return False, fault(NOT_FOUND, text)
+        return True, handle_info(self.actors.by_id[aid])
+
+    def list_named_actors(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Names; params: all_namespaces."""
+        job = self.state.jobs.get(conn.job)
+        return True, self.directory.names(None if params.get("all_namespaces") else (job.namespace if job else ""))
+
+    def actor_info(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """State of one actor; params: actor_id."""
+        actor = self.actors.by_id.get(params["actor_id"])
+        if actor is None:
+            return False, fault(NOT_FOUND, f"Actor {params['actor_id'].hex()} is not known here.")
+        return True, _actor_row(actor)
+
+    def exit_actor(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """The calling actor is about to end of its own will."""
+        worker = self.state.pool.workers.get(conn.worker)
+        if worker is None or worker.actor is None:
+            return False, fault(BAD_REQUEST, "exit_actor is only for actors.")
+        self.actors.exiting(worker)
+        return True, None
+
+    def is_actor_call(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Whether an object will be filled by an actor's method."""
+        entry = self.state.objects.entries.get(params["oid"])
+        return True, entry is not None and entry.task is not None and entry.task.actor is not None
+
+    # ---- resources ---------------------------------------------------------------------------------------------------
+
+    def cluster_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        return True, self.state.ledger.totals()
+
+    def available_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        return True, self.state.ledger.available()
+
+    def nodes(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """One row a node."""
+        return True, [{**self.facts, "alive": True, "total": self.state.ledger.totals()}]
+
+    def status(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """What ``rayd status`` shows."""
+        state = self.state
+        arena = state.objects.arena
+        node = {
+            "node_id": state.node_id.hex(),
+            "alive": True,
+            "address": self.facts.get("address", ""),
+            "hostname": self.facts.get("hostname", ""),
+            "total": state.ledger.totals(),
+            "available": state.ledger.available(),
+            "workers": len(state.pool.workers),
+            "actors": sum(actor.state is ActorState.ALIVE for actor in self.actors.by_id.values()),
+            "is_head": True,
+        }
+        store = {"used": arena.used, "capacity": arena.capacity, "objects": len(state.objects.entries)}
+        return True, {"nodes": [node], "demands": self._demands(), "store": store}
+
+    def _demands(self) -> list[dict[str, Any]]:
+        rows = [
+            (spec.name, spec.demand.to_floats(), sum(not task.done for task in spec.queue))
+            for spec in self.tasks.waiting.values()
+        ]
+        rows += [(actor.spec.name, actor.placement.to_floats(), 1) for actor in self.actors.placing.values()]
+        ledger = self.state.ledger
+        demands = []
+        for name, amounts, count in rows:
+            infeasible = any(amount > ledger.totals().get(kind, 0.0) for kind, amount in amounts.items())
+            demands.append(
+                {
+                    "name": name,
+                    "resources": amounts,
+                    "count": count,
+                    "what": "pending tasks/actors",
+                    "infeasible": infeasible,
+                }
+            )
+        return demands
+
+    # ---- what runs ---------------------------------------------------------------------------------------------------
+
+    def timeline(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Finished runs, oldest first: [name, kind, pid, start_us, end_us, task id hex, ok]."""
+        rows = []
+        for name, pid, end_ns, run_us, tid, ok in self.state.runs:
+            end_us = end_ns // 1000
+            rows.append([name, "task", pid, end_us - run_us, end_us, tid.hex(), ok])
+        return True, rows
+
+    def progress(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Tasks by name: running, pending, finished."""
+        table: dict[str, dict[str, int]] = {}
+
+        def row(name: str) -> dict[str, int]:
+            return table.setdefault(name, {"running": 0, "pending": 0, "finished": 0})
+
+        for name, count in self.state.finished.items():
+            row(name)["finished"] = count
+        for spec in self.tasks.waiting.values():
+            row(spec.name)["pending"] += len(spec.queue)
+        for worker in self.state.pool.workers.values():
+            for index, task in enumerate(worker.inflight.values()):
+                running = index == 0 or worker.state is WorkerState.ACTOR
+                row(task.spec.name)["running" if running else "pending"] += 1
+        return True, table
+
+    def stop(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Shut the daemon down."""
+        self.state.effects.others.append(StopDaemon(str(params.get("reason", "asked to stop"))))
+        return True, None
+
+    # ---- key-value ---------------------------------------------------------------------------------------------------
+
+    def kv_put(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Returns whether the key was there before. params: namespace, key, value, overwrite."""
+        key = (str(params.get("namespace", "")), bytes(params["key"]))
+        there = key in self._kv
+        if not there or params.get("overwrite", True):
+            self._kv[key] = bytes(params["value"])
+        return True, there
+
+    def kv_get(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        return True, self._kv.get((str(params.get("namespace", "")), bytes(params["key"])))
+
+    def kv_del(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        return True, self._kv.pop((str(params.get("namespace", "")), bytes(params["key"])), None) is not None
+
+    def kv_list(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Keys of a namespace with a prefix."""
+        space, prefix = str(params.get("namespace", "")), bytes(params.get("prefix", b""))
+        return True, [key for found, key in self._kv if found == space and key.startswith(prefix)]
+
+
+def _actor_row(actor: Actor) -> dict[str, Any]:
+    return {
+        "actor_id": actor.aid,
+        "state": actor.state.name,
+        "name": actor.name,
+        "class_name": actor.spec.name,
+        "pid": actor.worker.pid if actor.worker else 0,
+        "restarts": actor.restarts,
+    }

@@ -1,0 +1,139 @@
+"""What the parts of a node core share: its tables, its clock reading of the current step, its way out."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from rayd.core.effect import Effects
+from rayd.core.objects import Entry, ObjectTable
+from rayd.core.resources import Demand, GpuSlots, Ledger, to_units
+from rayd.core.task import Spec, Task
+from rayd.core.worker import Pool
+from rayd.store.arena import Arena
+from rayd.wire.messages import EVENT
+
+# How many finished runs are remembered for the timeline: a bounded ring, about 10 MB at most.
+RUNS_KEPT: Final = 50_000
+
+
+class Conn:
+    """One connected client.
+
+    Attributes:
+        conn: connection id.
+        kind: "driver", "worker", "cli" or "logs".
+        job: job it belongs to, b"" for tools.
+        worker: worker id, 0 if it is none.
+        specs: the static parts it has announced, by its own key.
+    """
+
+    __slots__ = ("conn", "info", "job", "kind", "specs", "worker")
+
+    def __init__(self, conn: int, kind: str, info: dict[str, Any], job: bytes, worker: int) -> None:
+        self.conn = conn
+        self.kind = kind
+        self.info = info
+        self.job = job
+        self.worker = worker
+        self.specs: dict[int, Spec] = {}
+
+
+class Job:
+    """One driver and everything that lives on its behalf.
+
+    Attributes:
+        job: job id.
+        driver: connection of the driver; 0 when it has gone and only detached actors keep the job.
+        namespace: where its named actors live.
+        info: what the driver said of itself (sys_path, cwd, pid, entrypoint).
+        exports: pickled functions and classes by content hash.
+        logs: connections that print its workers' output.
+    """
+
+    __slots__ = ("driver", "exports", "info", "job", "logs", "namespace", "started_at")
+
+    def __init__(self, job: bytes, driver: int, namespace: str, info: dict[str, Any], now: int) -> None:
+        self.job = job
+        self.driver = driver
+        self.namespace = namespace
+        self.info = info
+        self.exports: dict[bytes, bytes] = {}
+        self.logs: list[int] = []
+        self.started_at = now
+
+
+class NodeState:
+    """Tables of one node.
+
+    Args:
+        node_id: 28 bytes.
+        resources: total amounts by name.
+        arena: the object store's allocator.
+        effects: the way out, owned by the caller.
+    """
+
+    def __init__(self, node_id: bytes, resources: dict[str, float], arena: Arena, effects: Effects) -> None:
+        self.node_id = node_id
+        self.effects = effects
+        self.ledger = Ledger(resources)
+        self.gpus = GpuSlots(to_units("GPU", resources.get("GPU", 0)))
+        self.pool = Pool(max(1, int(resources.get("CPU", 1))))
+        self.conns: dict[int, Conn] = {}
+        self.jobs: dict[bytes, Job] = {}
+        self.specs: list[Spec] = []
+        self.spec_index: dict[Any, Spec] = {}
+        self.children: dict[bytes, list[Task]] = {}
+        self.bodies: dict[bytes, list[Any]] = {}
+        self.runs: deque[tuple[str, int, int, int, bytes, bool]] = deque(maxlen=RUNS_KEPT)
+        self.finished: dict[str, int] = {}
+        self.now = 0
+        self.dirty = False
+        self._on_ready: Callable[[Task], None] = _unset
+        self._on_unheld: Callable[[bytes, Entry], bool] = _unset
+        self.objects = ObjectTable(
+            arena, effects, lambda task: self._on_ready(task), lambda oid, entry: self._on_unheld(oid, entry)
+        )
+
+    def bind(self, on_ready: Callable[[Task], None], on_unheld: Callable[[bytes, Entry], bool]) -> None:
+        """Close the circle between the object table and the parts that react to it."""
+        self._on_ready = on_ready
+        self._on_unheld = on_unheld
+
+    def spec_for(self, job: bytes, options: dict[str, Any]) -> Spec:
+        """The one spec of this job with exactly these options."""
+        key = (job, _frozen(options))
+        spec = self.spec_index.get(key)
+        if spec is None:
+            demand = Demand.of(options.get("resources") or {})
+            spec = self.spec_index[key] = Spec(len(self.specs), job, options, demand)
+            self.specs.append(spec)
+        return spec
+
+    def warn(self, job: bytes, text: str, level: str = "warning") -> None:
+        """Tell the driver's terminal."""
+        owner = self.jobs.get(job)
+        for conn in owner.logs if owner else ():
+            self.effects.sends[conn].append((EVENT, level, text))
+
+    def describe_conn(self, conn: int) -> str:
+        """A connection in words, for messages."""
+        known = self.conns.get(conn)
+        if known is None:
+            return "a process that has gone"
+        if known.worker:
+            worker = self.pool.workers.get(known.worker)
+            what = f" running {worker.spec.name}" if worker and worker.spec else ""
+            return f"worker pid {worker.pid if worker else '?'}{what}"
+        return f"{known.kind} pid {known.info.get('pid', '?')}"
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(sorted((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in value)
+    return value
+
+
+def _unset(*_: Any) -> Any:
+    raise RuntimeError("NodeState.bind has not been called")

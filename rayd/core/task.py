@@ -1,0 +1,134 @@
+"""Tasks and what they have in common.
+
+A million queued tasks cost memory, not time: a ``Task`` holds only what differs between calls, everything else lives once in its ``Spec``
+(function + resources + options = the scheduling class). Queues, leases and the duration estimate belong to the spec.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+from rayd.core.resources import Demand
+
+STREAMING: Final = -1
+# A task's queue at its worker is kept at about this much work, so that a round trip costs nothing and a wrong guess little.
+QUEUE_US: Final = 2_000
+DEPTH_MAX: Final = 32
+
+
+class Spec:
+    """The static part of tasks or actor calls: one scheduling class.
+
+    Attributes:
+        cid: number by which workers fetch and cache it.
+        name: what users see.
+        function: export id of the function or class.
+        job: job id; workers never serve two jobs.
+        demand: resources held while running.
+        num_returns: 0, 1, n, or STREAMING.
+        retries_max: further attempts after a system failure (-1: without end).
+        env: environment variables of the worker process, sorted pairs.
+        options: what only workers and actors read, as sent by the client.
+        queue: ready tasks, oldest first.
+        depth: how many tasks a leased worker may have, from ``average_us``.
+        reported: an unsatisfiable demand was reported to the driver.
+    """
+
+    __slots__ = (
+        "average_us",
+        "cid",
+        "demand",
+        "depth",
+        "env",
+        "function",
+        "gpus",
+        "job",
+        "max_calls",
+        "name",
+        "num_returns",
+        "options",
+        "queue",
+        "reported",
+        "retries_max",
+    )
+
+    def __init__(self, cid: int, job: bytes, options: dict[str, Any], demand: Demand) -> None:
+        self.cid = cid
+        self.job = job
+        self.demand = demand
+        self.options = options
+        self.name = str(options.get("name", "task"))
+        self.function: bytes = options["function"]
+        self.num_returns = int(options.get("num_returns", 1))
+        self.retries_max = int(options.get("max_retries", 0))
+        self.max_calls = int(options.get("max_calls", 0))
+        self.gpus = demand.units("GPU")
+        self.env: tuple[tuple[str, str], ...] = tuple(sorted(dict(options.get("env_vars") or {}).items()))
+        self.queue: deque[Task] = deque()
+        self.average_us = 0.0
+        self.depth = 1
+        self.reported = False
+
+    def observe(self, run_us: int) -> None:
+        """Learn from one finished run how many tasks a worker may have waiting."""
+        average = self.average_us
+        average = run_us + 1.0 if average == 0.0 else average + (run_us - average) * 0.125
+        self.average_us = average
+        if self.max_calls:
+            return
+        depth = int(QUEUE_US / (average + 20.0))
+        self.depth = 1 if depth < 1 else min(depth, DEPTH_MAX)
+
+    def distrust(self) -> None:
+        """A worker was slow: do not queue behind it until short runs are seen again."""
+        self.average_us = float(max(self.average_us, QUEUE_US))
+        self.depth = 1
+
+
+class Task:
+    """One submitted task or actor call.
+
+    Attributes:
+        tid: task id.
+        spec: its scheduling class or method.
+        args, args_oid: serialized arguments, or the object that holds them when they are large.
+        deps: top-level arguments, resolved before the task starts.
+        pins: everything held until the task ends (deps, nested references, stored arguments).
+        missing: dependencies not filled yet.
+        retries: attempts left after this one.
+        conn: who submitted it.
+        parent: id of the task that submitted it, if a task did.
+        actor: id of the actor it calls or creates.
+        worker: where it was mailed to; 0 while it waits here.
+        done: cancelled or finished; a queue that still has it skips it.
+    """
+
+    __slots__ = (
+        "actor",
+        "args",
+        "args_oid",
+        "conn",
+        "deps",
+        "done",
+        "missing",
+        "parent",
+        "pins",
+        "retries",
+        "spec",
+        "tid",
+        "worker",
+    )
+
+    def __init__(self, tid: bytes, spec: Spec, args: bytes, args_oid: bytes, deps: list[bytes], conn: int) -> None:
+        self.tid = tid
+        self.spec = spec
+        self.args = args
+        self.args_oid = args_oid
+        self.deps = deps or None
+        self.pins: list[bytes] | None = None
+        self.missing = 0
+        self.retries = spec.retries_max
+        self.conn = conn
+        self.parent: bytes | None = None
+        self.actor: bytes | None = None
+        self.worker = 0
+        self.done = False

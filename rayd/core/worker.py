@@ -1,0 +1,160 @@
+"""Worker processes of one node as the core sees them, and the policy of how many to keep.
+
+States: STARTING (forked, not yet connected), IDLE, LEASED (runs tasks of one spec and holds its demand), BLOCKED (leased, but its task waits
+in get: demand lent out), ACTOR (serves one actor for life), DEAD.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from rayd.core.resources import Demand
+from rayd.core.task import Spec, Task
+
+# Starting more processes at once than this only makes each of them later.
+STARTING_MAX: Final = 8
+# Idle workers beyond the number of CPUs are retired after this long.
+IDLE_NS_MAX: Final = 10_000_000_000
+
+
+class WorkerState(IntEnum):
+    STARTING = 0
+    IDLE = 1
+    LEASED = 2
+    BLOCKED = 3
+    ACTOR = 4
+    DEAD = 5
+
+
+class Worker:
+    """One worker process.
+
+    Attributes:
+        wid: worker id, also its mailbox.
+        conn: its connection, 0 until it has introduced itself.
+        key: (job, environment); it serves nothing else.
+        spec: what it is leased for.
+        inflight: bodies mailed and not done, oldest first; of a task worker the first one is running.
+        held: resources taken for it, None when none are.
+        gpus: GPU ids granted with them.
+        progress_at: when it was last known to get on, in ns.
+        leased_at: when the lease began, in ns.
+        actor: id of the actor it serves.
+        runs: tasks finished in this lease, for max_calls.
+        fate: why we killed it, when we did.
+    """
+
+    __slots__ = (
+        "actor",
+        "conn",
+        "fate",
+        "gpus",
+        "held",
+        "idle_at",
+        "inflight",
+        "key",
+        "leased_at",
+        "lent",
+        "pid",
+        "progress_at",
+        "runs",
+        "spec",
+        "state",
+        "wid",
+    )
+
+    def __init__(self, wid: int, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> None:
+        self.wid = wid
+        self.key = key
+        self.conn = 0
+        self.pid = 0
+        self.state = WorkerState.STARTING
+        self.spec: Spec | None = None
+        self.inflight: dict[bytes, Task] = {}
+        self.held: Demand | None = None
+        self.lent: Demand | None = None
+        self.gpus: list[int] = []
+        self.progress_at = 0
+        self.leased_at = 0
+        self.idle_at = 0
+        self.actor: bytes | None = None
+        self.runs = 0
+        self.fate: str | None = None
+
+    def running(self) -> Task | None:
+        """The task a task worker is at, as far as is known."""
+        for task in self.inflight.values():
+            return task
+        return None
+
+
+class Pool:
+    """All workers of the node.
+
+    Args:
+        size: how many idle workers are worth keeping, about the number of CPUs.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.workers: dict[int, Worker] = {}
+        self.idle: dict[tuple[bytes, tuple[tuple[str, str], ...]], list[Worker]] = {}
+        self.starting: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
+        self._next = 1
+
+    def new(self, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> Worker:
+        """A worker that is about to be forked."""
+        worker = Worker(self._next, key)
+        self._next += 1
+        self.workers[worker.wid] = worker
+        self.starting[key] = self.starting.get(key, 0) + 1
+        return worker
+
+    def started(self, worker: Worker) -> None:
+        """It is no longer starting: it has connected, or it never will."""
+        left = self.starting.get(worker.key, 0) - 1
+        if left > 0:
+            self.starting[worker.key] = left
+        else:
+            self.starting.pop(worker.key, None)
+
+    def starting_total(self) -> int:
+        return sum(self.starting.values())
+
+    def put_idle(self, worker: Worker, now: int) -> None:
+        worker.state = WorkerState.IDLE
+        worker.spec = None
+        worker.idle_at = now
+        worker.runs = 0
+        self.idle.setdefault(worker.key, []).append(worker)
+
+    def take_idle(self, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> Worker | None:
+        """The most recently used idle worker, whose caches are warm."""
+        idle = self.idle.get(key)
+        if not idle:
+            return None
+        worker = idle.pop()
+        if not idle:
+            del self.idle[key]
+        return worker
+
+    def remove(self, worker: Worker) -> None:
+        """The process is gone."""
+        if worker.state is WorkerState.STARTING:
+            self.started(worker)
+        elif worker.state is WorkerState.IDLE:
+            self.drop_idle(worker)
+        worker.state = WorkerState.DEAD
+        self.workers.pop(worker.wid, None)
+
+    def drop_idle(self, worker: Worker) -> None:
+        idle = self.idle.get(worker.key, [])
+        if worker in idle:
+            idle.remove(worker)
+        if not idle:
+            self.idle.pop(worker.key, None)
+
+    def surplus(self, now: int) -> list[Worker]:
+        """Idle workers to retire: beyond the pool's size and unused for a while, oldest first."""
+        idle = sorted((worker for group in self.idle.values() for worker in group), key=lambda worker: worker.idle_at)
+        excess = len(idle) - self.size
+        return [worker for worker in idle[: max(excess, 0)] if now - worker.idle_at >= IDLE_NS_MAX]

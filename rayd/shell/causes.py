@@ -1,0 +1,86 @@
+"""Why a worker died, exactly: from its wait status, the kernel's count of out-of-memory kills, and its peak memory."""
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+
+def kernel_oom_kills() -> int:
+    """How many processes the kernel has killed for lack of memory: in our control group if it can be read, else on the machine."""
+    for path, key in ((_own_cgroup() + "/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
+        try:
+            with open(path) as lines:
+                for line in lines:
+                    name, _, value = line.partition(" ")
+                    if name == key:
+                        return int(value)
+        except OSError:
+            continue
+    return 0
+
+
+def _own_cgroup() -> str:
+    try:
+        with open("/proc/self/cgroup") as lines:
+            for line in lines:
+                if line.startswith("0::"):
+                    return "/sys/fs/cgroup" + line[3:].strip()
+    except OSError:
+        pass
+    return "/sys/fs/cgroup"
+
+
+def _memory_limit() -> tuple[int, str]:
+    try:
+        with open(_own_cgroup() + "/memory.max") as file:
+            text = file.read().strip()
+        if text != "max":
+            return int(text), "the limit of its control group"
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the memory of this machine"
+
+
+@dataclass(slots=True)
+class CauseFinder:
+    """Tells causes of death apart.
+
+    Attributes:
+        oom_kills: the kernel's count when last looked at.
+    """
+
+    oom_kills: int
+
+    def cause(self, status: int, peak_kib: int) -> dict[str, Any]:
+        """Exact cause of one death.
+
+        Args:
+            status: as waitpid gives it.
+            peak_kib: largest resident size of the process, in KiB.
+        """
+        if os.WIFEXITED(status):
+            code = os.WEXITSTATUS(status)
+            return {"kind": "exit", "exit_code": code, "text": _exit_text(code)}
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        if number == signal.SIGKILL:
+            kills = kernel_oom_kills()
+            if kills > self.oom_kills:
+                self.oom_kills = kills
+                limit, what = _memory_limit()
+                text = (
+                    f"the kernel killed it for lack of memory: it had used up to {peak_kib / 1048576:.2f} GiB,"
+                    f" {what} is {limit / 2**30:.2f} GiB; let it use less, run fewer at once, or give it memory"
+                )
+                return {"kind": "oom", "signal": name, "peak_bytes": peak_kib * 1024, "limit_bytes": limit, "text": text}
+        return {"kind": "signal", "signal": name, "text": f"it was ended by {name}", "peak_bytes": peak_kib * 1024}
+
+
+def _exit_text(code: int) -> str:
+    if code == 0:
+        return "its process exited with code 0 before the task had ended (the task called sys.exit or os._exit)"
+    return f"its process exited with code {code}"

@@ -1,0 +1,351 @@
+"""The daemon: sockets, processes and timers around one ``Node`` core.
+
+It holds no policy: what happened becomes an event, ``Node.step`` decides, ``_carry_out`` does it. Everything runs on one loop in one thread, so
+an event and its effects are never interleaved with another's.
+"""
+
+import asyncio
+import ctypes
+import gc
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvloop
+
+import rayd
+from rayd import ids
+from rayd.config import Config
+from rayd.core.effect import (
+    CloseConnection,
+    Effect,
+    Effects,
+    Interrupt,
+    KillWorker,
+    RetireWorker,
+    StartWorker,
+    StopDaemon,
+    TakeBack,
+)
+from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.node import Node
+from rayd.errors import VERSION, Fault, fault
+from rayd.shell import sessions
+from rayd.shell.connection import Connection
+from rayd.shell.workers import Workers, start_fork_server
+from rayd.store.arena import Arena
+from rayd.store.segment import Segment, Toucher
+from rayd.wire.frame import ProtocolError
+from rayd.wire.messages import LOG, Message
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+# Fresh store memory is touched this far ahead of the highest byte ever handed out: first touch is some 30 times slower than reuse.
+TOUCH_AHEAD_BYTES: Final = 256 * 1024 * 1024
+# A driver that does not read its workers' output has this much waiting; beyond it lines are counted and dropped.
+LOG_BACKLOG_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+class Daemon:
+    """One running daemon.
+
+    Args:
+        config: complete configuration; its session folder exists.
+        loop: the event loop it lives on.
+    """
+
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.loop = loop
+        self.session = sessions.Session(config.session_dir)
+        self.node_id = ids.fresh_unique_id()
+        self.effects = Effects()
+        self.segment = Segment.create(config.object_store_memory)
+        self.toucher = Toucher(self.segment)
+        self.arena = Arena(config.object_store_memory)
+        self.facts = _facts(config, self.node_id, self.segment, self.session)
+        self.node = Node(self.node_id, _resources(config), self.arena, self.effects, self.facts)
+        self.workers = Workers(
+            loop,
+            f"{self.session.path}/logs",
+            on_session=self._serve_worker,
+            on_forked=lambda wid, pid: self.feed(WorkerStarted(wid, pid)),
+            on_exited=lambda wid, cause, err, unread: self.feed(WorkerExited(wid, cause, err, unread)),
+            on_lines=self._forward_lines,
+        )
+        self.stopped: asyncio.Future[str] = loop.create_future()
+        self._connections: dict[int, Connection] = {}
+        self._pidfds: dict[int, int] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._next_conn = 1
+        self._timer: asyncio.TimerHandle | None = None
+        self._dropped: dict[int, int] = {}
+        self._touched = 0
+
+    # ---- events in, effects out --------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Let the core decide on one event and carry out what it decides."""
+        if self.stopped.done():
+            return
+        try:
+            self.node.step(time.monotonic_ns(), event)
+        finally:
+            self._carry_out()
+
+    def _carry_out(self) -> None:
+        effects = self.effects
+        while effects.sends or effects.mail or effects.others:
+            if effects.sends:
+                sends = list(effects.sends.items())
+                effects.sends.clear()
+                for number, messages in sends:
+                    connection = self._connections.get(number)
+                    if connection is not None and messages:
+                        connection.send(messages)
+            if effects.mail:
+                mail = list(effects.mail.items())
+                effects.mail.clear()
+                for wid, bodies in mail:
+                    process = self.workers.by_id.get(wid)
+                    if process is not None:
+                        process.mailbox.send(bodies, self.node.state.pool.workers[wid].actor is not None)
+            others, effects.others = effects.others, []
+            for effect in others:
+                self._do(effect)
+        high_water = self.arena.high_water
+        if high_water != self._touched:
+            self._touched = high_water
+            self.toucher.want(min(high_water + TOUCH_AHEAD_BYTES, self.arena.capacity))
+        self._arm()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case StartWorker():
+                job = self.node.state.jobs.get(effect.job)
+                info = job.info if job is not None else {}
+                self.workers.start(effect.worker, info, effect.env, {"omp_threads": 1})
+            case KillWorker():
+                self.workers.kill(effect.worker)
+            case RetireWorker():
+                process = self.workers.by_id.get(effect.worker)
+                if process is not None:
+                    process.mailbox.retire()
+            case TakeBack():
+                process = self.workers.by_id.get(effect.worker)
+                if process is not None:
+                    self.node.step(time.monotonic_ns(), TakenBack(effect.worker, process.mailbox.take_back()))
+            case Interrupt():
+                self.workers.interrupt(effect.worker)
+            case CloseConnection():
+                connection = self._connections.get(effect.conn)
+                if connection is not None:
+                    connection.close()
+            case StopDaemon():
+                self.stop(effect.reason)
+
+    def _arm(self) -> None:
+        """See to it that the core gets its Tick in time."""
+        if self._timer is not None:
+            return
+        deadline = self.node.next_deadline()
+        if deadline is not None:
+            delay = max(0.0, (deadline - time.monotonic_ns()) / 1e9)
+            self._timer = self.loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.feed(Tick())
+
+    def stop(self, reason: str) -> None:
+        """Begin to end; ``run`` does the rest."""
+        if not self.stopped.done():
+            self.stopped.set_result(reason)
+
+    # ---- connections (Hub) -------------------------------------------------------------------------------------------
+
+    def accept(self) -> Connection:
+        """Protocol factory of the listening socket."""
+        return self._new_connection(0)
+
+    def _new_connection(self, worker: int) -> Connection:
+        connection = Connection(self, self._next_conn, worker=worker)
+        self._next_conn += 1
+        return connection
+
+    def _serve_worker(self, wid: int, sock: socket.socket) -> None:
+        connection = self._new_connection(wid)
+        serving = self.loop.create_task(
+            self.loop.connect_accepted_socket(lambda: connection, sock), name=f"serve worker {wid}"
+        )
+        self._tasks.add(serving)
+        serving.add_done_callback(self._tasks.discard)
+
+    def introduced(self, connection: Connection, kind: str, info: dict[str, Any]) -> Fault | None:
+        """A HELLO has been read."""
+        theirs = info.get("python")
+        ours = platform.python_version()
+        if kind in ("driver", "worker") and str(theirs).split(".")[:2] != ours.split(".")[:2]:
+            return fault(
+                VERSION,
+                f"This program runs Python {theirs}, the daemon at {self.facts['address']} runs Python {ours}; functions cannot"
+                f" travel between minor versions. Run the program with Python {'.'.join(ours.split('.')[:2])}, or start a"
+                f" daemon with Python {theirs}: `rayd stop`, then `rayd start --head` in that environment.",
+            )
+        self._connections[connection.number] = connection
+        if kind == "driver":
+            self._watch(connection)
+        self.feed(Connected(connection.number, kind, info, connection.worker))
+        return None
+
+    def _watch(self, connection: Connection) -> None:
+        """Notice the driver's death even when a child of it keeps the socket open."""
+        try:
+            fd = os.pidfd_open(connection.peer_pid)
+        except (OSError, AttributeError):
+            return
+        self._pidfds[connection.number] = fd
+        self.loop.add_reader(fd, connection.abort)
+
+    def received(self, connection: Connection, messages: list[Message]) -> None:
+        """Messages of an introduced client."""
+        self.feed(Received(connection.number, messages))
+
+    def closed(self, connection: Connection) -> None:
+        """A client has gone."""
+        fd = self._pidfds.pop(connection.number, None)
+        if fd is not None:
+            self.loop.remove_reader(fd)
+            os.close(fd)
+        if self._connections.pop(connection.number, None) is not None:
+            self.feed(Disconnected(connection.number))
+        self._dropped.pop(connection.number, None)
+        if connection.worker:
+            self.workers.session_closed(connection.worker)
+        elif connection.kind == "driver" and self.config.embedded_pid is not None:
+            self.stop("the driver that owns this daemon has disconnected")
+
+    # ---- output of workers -------------------------------------------------------------------------------------------
+
+    def _forward_lines(self, wid: int, pid: int, name: str, is_err: bool, lines: list[str]) -> None:
+        worker = self.node.state.pool.workers.get(wid)
+        job = self.node.state.jobs.get(worker.key[0]) if worker is not None else None
+        for number in job.logs if job is not None else ():
+            connection = self._connections.get(number)
+            if connection is None:
+                continue
+            if connection.pending_bytes() > LOG_BACKLOG_BYTES_MAX:
+                self._dropped[number] = self._dropped.get(number, 0) + len(lines)
+                continue
+            dropped = self._dropped.pop(number, 0)
+            if dropped:
+                note = f"{dropped} lines of worker output were dropped here; they are in {self.session.path}/logs"
+                connection.send([(LOG, {"name": "rayd", "pid": os.getpid()}, True, [note])])
+            connection.send([(LOG, {"name": name, "pid": pid}, is_err, lines)])
+
+    # ---- life --------------------------------------------------------------------------------------------------------
+
+    async def serve(self, announce: Callable[[dict[str, Any]], None]) -> str:
+        """Serve until stopped; returns the reason."""
+        path = self.session.socket(sessions.DAEMON_SOCKET)
+        server = await self.loop.create_unix_server(self.accept, path, backlog=1024)
+        os.chmod(path, 0o600)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.stop, f"received {number.name}")
+        owner = self._watch_owner()
+        announce({"node_id": self.node_id.hex()})
+        try:
+            return await self.stopped
+        finally:
+            server.close()
+            self.workers.stop()
+            for connection in list(self._connections.values()):
+                connection.close()
+            if owner is not None:
+                self.loop.remove_reader(owner)
+                os.close(owner)
+            if self._timer is not None:
+                self._timer.cancel()
+            self.toucher.close()
+            self.segment.close()
+
+    def _watch_owner(self) -> int | None:
+        """End with the driver that owns this daemon, however it ends."""
+        pid = self.config.embedded_pid
+        if pid is None:
+            return None
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self.stop("the driver that owns this daemon has ended")
+            return None
+        except (OSError, AttributeError):
+            return None
+        self.loop.add_reader(fd, self.stop, "the driver that owns this daemon has ended")
+        return fd
+
+
+def _facts(config: Config, node_id: bytes, segment: Segment, session: sessions.Session) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "address": f"{config.host}:{config.port}",
+        "host": config.host,
+        "port": config.port,
+        "hostname": socket.gethostname(),
+        "node_name": config.node_name,
+        "labels": dict(config.labels),
+        "session_dir": session.path,
+        "session_name": session.name,
+        "temp_dir": config.temp_dir,
+        "socket": session.socket(sessions.DAEMON_SOCKET),
+        "pid": os.getpid(),
+        "store_path": segment.path,
+        "store_capacity": config.object_store_memory,
+        "version": rayd.__version__,
+        "python": platform.python_version(),
+        "gpus": int(config.num_gpus),
+    }
+
+
+def _resources(config: Config) -> dict[str, float]:
+    named = {
+        "CPU": config.num_cpus,
+        "GPU": config.num_gpus,
+        "memory": float(config.memory),
+        "object_store_memory": float(config.object_store_memory),
+        f"node:{config.host}": 1.0,
+        "node:__internal_head__": 1.0,
+        **config.resources,
+    }
+    return {name: amount for name, amount in named.items() if amount}
+
+
+def run(config: Config, announce: Callable[[dict[str, Any]], None]) -> int:
+    """Run a daemon in this process until it is stopped.
+
+    Args:
+        config: complete, with the name of an existing session folder.
+        announce: called once with ``{"node_id": hex}`` when clients can connect.
+
+    Returns:
+        The process's exit code.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    fork_server = start_fork_server()
+    # The tables hold millions of long-lived objects without cycles; the default thresholds would walk them again and again.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+
+        async def main() -> str:
+            daemon = Daemon(config, asyncio.get_running_loop())
+            daemon.workers.adopt_fork_server(*fork_server)
+            return await daemon.serve(announce)
+
+        reason = runner.run(main())
+    print(f"rayd stopped: {reason}", file=sys.stderr, flush=True)
+    return 0

@@ -1,0 +1,252 @@
+"""Worker processes: asking the fork server for them, their sockets and pipes, their death.
+
+The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one SOCK_SEQPACKET pair:
+``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket, stdout, stderr) one way, ``["forked", worker, pid]``
+and ``["exited", worker, pid, status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgpack
+
+from rayd.shell.causes import CauseFinder, kernel_oom_kills
+from rayd.shell.mailbox import Mailbox
+from rayd.shell.output import Output
+
+# Room in the command line of the fork server, and so of each worker, for the process title.
+TITLE_ROOM: Final = "-" * 120
+# A worker's last messages normally arrive before its death is reported; a child that keeps its socket open may delay their end.
+LAST_WORDS_S: Final = 0.5
+
+
+class WorkerProcess:
+    """What the daemon holds of one worker process."""
+
+    __slots__ = ("err", "exited", "mailbox", "out", "pid", "session_open", "wid")
+
+    def __init__(self, wid: int, mailbox: Mailbox) -> None:
+        self.wid = wid
+        self.mailbox = mailbox
+        self.pid = 0
+        self.out: Output | None = None
+        self.err: Output | None = None
+        self.session_open = False
+        self.exited: tuple[int, int] | None = None
+
+
+class Workers:
+    """All worker processes of this daemon.
+
+    Args:
+        loop: the event loop.
+        log_dir: folder of the session's logs.
+        on_session: called with (worker id, our end of its session socket) when it is to be served.
+        on_forked: called with (worker id, pid).
+        on_exited: called with (worker id, cause, last stderr lines, unread bodies) once everything it said has been read.
+        on_lines: called with (worker id, pid, name, is_err, lines).
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log_dir: str,
+        *,
+        on_session: Callable[[int, socket.socket], None],
+        on_forked: Callable[[int, int], None],
+        on_exited: Callable[[int, dict[str, Any], list[str], int], None],
+        on_lines: Callable[[int, int, str, bool, list[str]], None],
+    ) -> None:
+        self._loop = loop
+        self._log_dir = log_dir
+        self._on_session = on_session
+        self._on_forked = on_forked
+        self._on_exited = on_exited
+        self._on_lines = on_lines
+        self._causes = CauseFinder(kernel_oom_kills())
+        self._control: socket.socket | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self.by_id: dict[int, WorkerProcess] = {}
+        self.stopping = False
+
+    # ---- fork server -------------------------------------------------------------------------------------------------
+
+    def adopt_fork_server(self, control: socket.socket, server: "subprocess.Popen[bytes]") -> None:
+        """Use a fork server that was started before the loop existed, so that both start up at the same time."""
+        self._control, self._server = control, server
+        control.setblocking(False)
+        self._loop.add_reader(control.fileno(), self._on_control)
+
+    def _on_control(self) -> None:
+        assert self._control is not None
+        while True:
+            try:
+                data = self._control.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._fork_server_lost()
+                return
+            message = msgpack.unpackb(data)
+            if message[0] == "forked":
+                process = self.by_id.get(message[1])
+                if process is not None:
+                    process.pid = message[2]
+                    self._on_forked(message[1], message[2])
+            else:
+                self._reaped(message[1], message[3], message[4])
+
+    def _fork_server_lost(self) -> None:
+        """Its workers die with it (parent-death signal); report them and start a new one."""
+        assert self._control is not None and self._server is not None
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        self._control = None
+        if self.stopping:
+            return
+        self._server.wait()
+        self.adopt_fork_server(*start_fork_server())
+        for process in list(self.by_id.values()):
+            self._reaped(process.wid, signal.SIGKILL, 0)
+
+    # ---- birth -------------------------------------------------------------------------------------------------------
+
+    def start(self, wid: int, job_info: dict[str, Any], env: tuple[tuple[str, str], ...], facts: dict[str, Any]) -> None:
+        """Have a worker forked."""
+        assert self._control is not None
+        mailbox = Mailbox(self._on_full)
+        ours, theirs = socket.socketpair()
+        out_r, out_w = os.pipe()
+        err_r, err_w = os.pipe()
+        process = self.by_id[wid] = WorkerProcess(wid, mailbox)
+        process.out = self._listen(process, out_r, False)
+        process.err = self._listen(process, err_r, True)
+        process.session_open = True
+        request = msgpack.packb(["fork", wid, job_info, dict(env), facts], use_bin_type=True)
+        fds = [mailbox.theirs.fileno(), theirs.fileno(), out_w, err_w]
+        try:
+            socket.send_fds(self._control, [request], fds)
+        except OSError:
+            # The fork server is gone; its end is about to be read and this worker will be reported with the others.
+            pass
+        theirs.close()
+        os.close(out_w)
+        os.close(err_w)
+        self._on_session(wid, ours)
+
+    def _listen(self, process: WorkerProcess, fd: int, is_err: bool) -> Output:
+        path = os.path.join(self._log_dir, f"worker-{process.wid}.{'err' if is_err else 'out'}")
+
+        def emit(name: str, err: bool, lines: list[str]) -> None:
+            self._on_lines(process.wid, process.pid, name, err, lines)
+
+        output = Output(fd, path, is_err, emit)
+
+        def readable() -> None:
+            if not output.read():
+                self._loop.remove_reader(fd)
+
+        self._loop.add_reader(fd, readable)
+        return output
+
+    def _on_full(self, mailbox: Mailbox, full: bool) -> None:
+        if full:
+            self._loop.add_writer(mailbox.ours.fileno(), mailbox.retry)
+        elif mailbox.ours.fileno() >= 0:
+            self._loop.remove_writer(mailbox.ours.fileno())
+
+    # ---- death -------------------------------------------------------------------------------------------------------
+
+    def kill(self, wid: int) -> None:
+        """SIGKILL to the worker's process group."""
+        process = self.by_id.get(wid)
+        if process is not None and process.pid and process.exited is None:
+            _signal_group(process.pid, signal.SIGKILL)
+
+    def interrupt(self, wid: int) -> None:
+        """SIGINT to the worker itself."""
+        process = self.by_id.get(wid)
+        if process is not None and process.pid and process.exited is None:
+            try:
+                os.kill(process.pid, signal.SIGINT)
+            except ProcessLookupError:
+                return
+
+    def session_closed(self, wid: int) -> None:
+        """Everything the worker sent has been handed on."""
+        process = self.by_id.get(wid)
+        if process is not None:
+            process.session_open = False
+            if process.exited is not None:
+                self._finish(process)
+
+    def _reaped(self, wid: int, status: int, peak_kib: int) -> None:
+        process = self.by_id.get(wid)
+        if process is None or process.exited is not None:
+            return
+        process.exited = (status, peak_kib)
+        if process.session_open:
+            self._loop.call_later(LAST_WORDS_S, self._finish, process)
+        else:
+            self._finish(process)
+
+    def _finish(self, process: WorkerProcess) -> None:
+        if self.by_id.pop(process.wid, None) is None or process.exited is None:
+            return
+        for output in (process.out, process.err):
+            if output is not None:
+                self._loop.remove_reader(output.fd)
+                output.drain()
+        unread = process.mailbox.take_back()
+        process.mailbox.close()
+        stderr = list(process.err.tail) if process.err is not None else []
+        self._on_exited(process.wid, self._causes.cause(*process.exited), stderr, unread)
+
+    def stop(self) -> None:
+        """Kill everything and wait until nothing is left; the loop need not run any more."""
+        self.stopping = True
+        for process in self.by_id.values():
+            if process.pid and process.exited is None:
+                _signal_group(process.pid, signal.SIGKILL)
+        if self._control is not None:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+        if self._server is not None:
+            self._server.wait()
+        for process in self.by_id.values():
+            for output in (process.out, process.err):
+                if output is not None:
+                    self._loop.remove_reader(output.fd)
+                    output.drain()
+            process.mailbox.close()
+        self.by_id.clear()
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        try:
+            os.kill(pid, number)  # it has been forked but has not made its own group yet
+        except ProcessLookupError:
+            return
+
+
+def start_fork_server() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """Start a fork server; returns the control socket and the process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ray._forkserver", str(theirs.fileno()), TITLE_ROOM],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    return ours, server

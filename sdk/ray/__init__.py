@@ -1,0 +1,76 @@
+"""rayd's Python SDK: the interface that Ray made popular, on the ``rayd`` daemon.
+
+    import ray
+
+    @ray.remote
+    def square(x):
+        return x * x
+
+    print(ray.get([square.remote(i) for i in range(4)]))
+
+Importing it has no effects; ``ray.init()``, or the first remote call, connects or starts a cluster.
+"""
+
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+from rayd import __version__
+
+__commit__ = "rayd"
+
+# Where each public name lives; imported at first use, so that `import ray` costs a program nothing it does not use.
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "available_resources", "cancel", "cluster_resources", "get", "get_actor", "get_gpu_ids", "kill", "nodes", "put", "remote",
+            "timeline", "wait",
+        ),
+        "ray._api",
+    ),
+    **dict.fromkeys(("init",), "ray._init"),
+    **dict.fromkeys(("ObjectRef", "ObjectID"), "ray._refs"),
+    **dict.fromkeys(("ObjectRefGenerator", "DynamicObjectRefGenerator"), "ray._generators"),
+    **dict.fromkeys(
+        ("ActorClassID", "ActorID", "FunctionID", "JobID", "NodeID", "PlacementGroupID", "TaskID", "UniqueID", "WorkerID"), "ray._ids"
+    ),
+    "method": "ray._method",
+    "get_runtime_context": "ray._context",
+}  # fmt: skip
+_SUBPACKAGES = ("actor", "cloudpickle", "exceptions", "remote_function", "runtime_context", "util")
+
+
+def is_initialized() -> bool:
+    """Whether this program is connected to a cluster."""
+    from ray import _session
+
+    return _session.current is not None
+
+
+def shutdown(*, wait_for_processes: bool = False) -> None:
+    """Disconnect; ends the cluster if this program started it. Does nothing when not connected.
+
+    Args:
+        wait_for_processes: accepted for compatibility; a cluster of this program is always gone when this returns.
+    """
+    from ray import _session
+
+    _session.stop()
+
+
+def __getattr__(name: str) -> _Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(_import_module(home), name)
+    elif name in _SUBPACKAGES:
+        value = _import_module(f"ray.{name}")
+    else:
+        raise AttributeError(f"module 'ray' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_SUBPACKAGES})
+
+
+__all__ = ["__version__", "is_initialized", "shutdown", *_HOMES, *_SUBPACKAGES]

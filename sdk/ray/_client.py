@@ -1,0 +1,557 @@
+"""One process's view of the cluster's objects: references, values, requests.
+
+Everything here works the same in a driver and in a worker. Submission is in ``_submit``; the connection itself in ``_link``.
+"""
+
+import asyncio
+import concurrent.futures
+import itertools
+import os
+import socket
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from ray import exceptions
+from ray._link import Link
+from ray._refs import ASKED, UNASKED, ObjectRef
+from ray._serialize import Serialized, deserialize, has_views, serialize
+from rayd.ids import FIRST_RETURN
+from rayd.store.segment import Segment
+from rayd.wire import messages as m
+from rayd.wire.frame import encode
+
+_new: Final = object.__new__
+
+
+class _Hold(weakref.ref):  # type: ignore[type-arg]
+    """The weak table's entry for one reference."""
+
+    __slots__ = ("oid",)
+    oid: bytes
+
+
+class Client:
+    """Objects and requests of one session of one process.
+
+    Args:
+        sock: connected to the daemon, nothing sent yet.
+        kind: "driver" or "worker".
+        info: what this process says of itself.
+
+    Raises:
+        ConnectionError: the daemon refuses; the text says why.
+    """
+
+    def __init__(self, sock: socket.socket, kind: str, info: dict[str, Any]) -> None:
+        sock.sendall(encode((m.HELLO, m.PROTOCOL_VERSION, kind, info)))
+        self.refs: dict[bytes, _Hold] = {}
+        self.link = Link(sock, self._on_message, self._after_batch)
+        self._welcome: dict[str, Any] | None = None
+        self._refusal = ""
+        self._replies: dict[int, tuple[bool, Any] | None] = {}
+        self._requests = itertools.count(1)
+        self._notify: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+        self._failures = 0
+        self._anchors: dict[int, tuple[Any, ObjectRef[Any]]] = {}
+        self.streams: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
+        self.on_stop_task: Callable[[bytes], None] = _ignore
+        self.on_credit: Callable[[bytes, int], None] = _ignore
+        self.before_block: Callable[[], None] | None = None
+        self.after_block: Callable[[], None] | None = None
+        self.link.wait_until(lambda: self._welcome is not None or bool(self._refusal))
+        if self._welcome is None:
+            self.link.close()
+            raise ConnectionError(self._refusal)
+        self.info = self._welcome
+        self.address: str = self.info["address"]
+        self.job: bytes = self.info["job"]
+        nonce = os.urandom(12)
+        self._tail = nonce + self.job
+        self._put_tail = self._tail + FIRST_RETURN
+        self._count = itertools.count(1)
+        self._segment: Segment | None = None
+        self.exports: Any = None
+        self.repeats: Any = None
+        self.default_retries = 3
+        self.job_env: dict[str, str] = {}
+
+    # ---- ids and references ------------------------------------------------------------------------------------------
+
+    def new_task_id(self) -> bytes:
+        """A task id that no other process will draw."""
+        return next(self._count).to_bytes(8, "little") + self._tail
+
+    def intern(self, oid: bytes) -> ObjectRef[Any]:
+        """The one reference of this process with that id. The caller sees to it that the daemon knows of the hold."""
+        hold = self.refs.get(oid)
+        if hold is not None:
+            known: ObjectRef[Any] | None = hold()
+            if known is not None:
+                return known
+        return self._fresh(oid)
+
+    def _fresh(self, oid: bytes) -> ObjectRef[Any]:
+        ref: ObjectRef[Any] = _new(ObjectRef)
+        ref._id = oid
+        ref._kind = UNASKED
+        ref._data = None
+        ref._waiters = None
+        ref._client = self
+        hold = _Hold(ref, self._dead)
+        hold.oid = oid
+        self.refs[oid] = hold
+        return ref
+
+    def receive(self, oid: bytes) -> ObjectRef[Any]:
+        """A reference that came inside a value: the daemon must learn that this process holds it now."""
+        hold = self.refs.get(oid)
+        if hold is not None:
+            known: ObjectRef[Any] | None = hold()
+            if known is not None:
+                return known
+        ref = self._fresh(oid)
+        link = self.link
+        if link.released:  # an earlier life of the same reference may wait there; its end must come first
+            link.post_releases()
+        link.post((m.HOLD, (oid,)))
+        return ref
+
+    def _dead(self, hold: _Hold) -> None:
+        oid = hold.oid
+        if self.refs.get(oid) is hold:
+            del self.refs[oid]
+            self.link.note_release(oid)
+
+    # ---- messages of the daemon --------------------------------------------------------------------------------------
+
+    def _on_message(self, message: list[Any]) -> None:
+        tag = message[0]
+        if tag == m.VALUE:
+            _, oid, kind, data = message
+            hold = self.refs.get(oid)
+            ref = hold() if hold is not None else None
+            if ref is not None and ref._kind < 0:
+                self.fill(ref, kind, data)
+        elif tag == m.REPLY:
+            if message[1] in self._replies:
+                self._replies[message[1]] = (message[2], message[3])
+        elif tag == m.STREAM_ITEM:
+            self._on_item(message[1], message[2], message[3], message[4])
+        elif tag == m.STREAM_END:
+            stream = self.streams.get(message[1])
+            if stream is not None:
+                stream._on_end(message[2])
+        elif tag == m.STOP_TASK:
+            self.on_stop_task(message[1])
+        elif tag == m.CREDIT:
+            self.on_credit(message[1], message[2])
+        elif tag == m.WELCOME:
+            self._welcome = message[1]
+        elif tag == m.REFUSED:
+            self._refusal = message[1]["message"]
+
+    def fill(self, ref: ObjectRef[Any], kind: int, data: Any) -> None:
+        """The value of a reference is known."""
+        ref._data = data
+        ref._kind = kind
+        if kind >= m.ERROR:
+            self._failures += 1
+        waiters = ref._waiters
+        if waiters is not None:
+            ref._waiters = None
+            for waiter in waiters:
+                waiter(ref)
+
+    def _on_item(self, tid: bytes, index: int, kind: int, data: Any) -> None:
+        ref = self.intern(tid + (index + 1).to_bytes(4, "little"))  # the daemon already counts our hold
+        self.fill(ref, kind, data)
+        stream = self.streams.get(tid)
+        if stream is not None:
+            stream._on_item(ref)
+
+    def _after_batch(self) -> None:
+        """Run what asyncio loops have to learn, one hop per loop."""
+        if self._notify:
+            notify, self._notify = self._notify, {}
+            for loop, calls in notify.items():
+                _call_in(loop, calls)
+        if self.link.broken and not self._refusal:
+            self._refusal = self.link.broken
+            self._fail_everything()
+
+    def _fail_everything(self) -> None:
+        fault = {"code": "shutdown", "message": self.link._lost_text()}
+        for hold in list(self.refs.values()):
+            ref = hold()
+            if ref is not None and ref._kind < 0 and ref._waiters:
+                self.fill(ref, m.FAULT, fault)
+        for stream in list(self.streams.values()):
+            stream._on_end(-1)
+        notify, self._notify = self._notify, {}
+        for loop, calls in notify.items():
+            _call_in(loop, calls)
+
+    def is_actor_call(self, oid: bytes) -> bool:
+        """Whether the object is the result of an actor call made here and not finished."""
+        return bool(self.rpc("is_actor_call", oid=oid))
+
+    def env_vars(self, runtime_env: Any) -> dict[str, str]:
+        """Environment variables of a task's workers: the job's, overridden by the task's."""
+        own = dict(runtime_env or {}).get("env_vars") or {}
+        return {**self.job_env, **own}
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    def request(self, message: Callable[[int], Any], timeout: float | None = None) -> Any:
+        """Send a message that asks for a REPLY and wait for it.
+
+        Raises:
+            exceptions of ``ray.exceptions``: what the daemon answers.
+        """
+        req = next(self._requests)
+        self._replies[req] = None
+        try:
+            self.link.post_quietly(message(req))
+            self.link.flush()
+            replies = self._replies
+            deadline = None if timeout is None else time.monotonic() + timeout
+            if not self.link.wait_until(lambda: replies[req] is not None, deadline):
+                raise exceptions.GetTimeoutError(f"the daemon did not answer within {timeout} s")
+            answer = replies[req]
+        finally:
+            del self._replies[req]
+        assert answer is not None
+        ok, value = answer
+        if not ok:
+            raise exceptions.from_fault(value)
+        return value
+
+    def rpc(self, method: str, timeout: float | None = None, **params: Any) -> Any:
+        """Call one of the daemon's methods."""
+        return self.request(lambda req: (m.RPC, req, method, params), timeout)
+
+    # ---- values ------------------------------------------------------------------------------------------------------
+
+    @property
+    def segment(self) -> Segment:
+        """The node's store, mapped at first use."""
+        if self._segment is None:
+            self._segment = Segment.attach(self.info["store_path"], self.info["store_capacity"])
+        return self._segment
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a value."""
+        return self.put_serialized(serialize(value, "the value given to ray.put()"))
+
+    def put_serialized(self, value: Serialized) -> ObjectRef[Any]:
+        """Store a value that is already serialized."""
+        oid = next(self._count).to_bytes(8, "little") + self._put_tail
+        contained = [ref._id for ref in value.contained]
+        if value.size <= m.INLINE_BYTES_MAX:
+            data = value.to_bytes()
+            ref = self._fresh(oid)
+            ref._data = data
+            ref._kind = m.INLINE
+            self.link.post((m.PUT, oid, data, contained))
+            return ref
+        offset = self.write(oid, value)
+        ref = self._fresh(oid)
+        ref._data = [offset, value.size]
+        ref._kind = m.STORED
+        self.link.post((m.SEAL, oid, contained))
+        return ref
+
+    def write(self, oid: bytes, value: Serialized) -> int:
+        """Allocate room for a value under an id and copy it there; returns the offset."""
+        offset: int = self.request(lambda req: (m.ALLOC, req, oid, value.size))
+        self.segment.copy_in(offset, value.parts, value.starts)
+        return offset
+
+    def value_of(self, ref: ObjectRef[Any]) -> Any:
+        """The value of a filled reference; raises what the task raised."""
+        kind = ref._kind
+        if kind == m.INLINE:
+            return deserialize(ref._data)
+        if kind == m.STORED:
+            return self.load_stored(ref)
+        error = self.error_of(ref)
+        assert error is not None
+        raise error
+
+    def load_stored(self, ref: ObjectRef[Any]) -> Any:
+        """A value in shared memory; whatever points into it keeps the reference, and so the memory, alive."""
+        offset, size = ref._data
+        view = self.segment.view(offset, size)
+        return deserialize(view, (lambda: self._anchored(view, ref)) if has_views(view) else None)
+
+    def _anchored(self, view: memoryview, ref: ObjectRef[Any]) -> memoryview:
+        import numpy as np  # only values with buffers get here, and those are nearly always arrays
+
+        anchor = np.frombuffer(view, np.uint8)
+        key = id(anchor)
+        anchors = self._anchors
+        anchors[key] = (weakref.ref(anchor, lambda _: anchors.pop(key, None)), ref)
+        return memoryview(anchor)
+
+    def error_of(self, ref: ObjectRef[Any]) -> BaseException | None:
+        """The exception a filled reference stands for, None if it has a value."""
+        kind = ref._kind
+        if kind == m.ERROR:
+            error = deserialize(ref._data)
+            return error.as_instanceof_cause() if isinstance(error, exceptions.RayTaskError) else error
+        if kind == m.FAULT:
+            fault = ref._data
+            cause = deserialize(fault["error"]) if fault.get("error") else None
+            return exceptions.from_fault(fault, cause)
+        return None
+
+    # ---- get and wait ------------------------------------------------------------------------------------------------
+
+    def ask(self, refs: Iterable[ObjectRef[Any]]) -> None:
+        """Ask for the values of those not asked for yet; goes out with the next flush."""
+        wanted = []
+        for ref in refs:
+            if ref._kind == UNASKED:
+                ref._kind = ASKED
+                wanted.append(ref._id)
+        if wanted:
+            self.link.post_quietly((m.WANT, wanted))
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+        """Values in order; raises the first error as soon as any of them failed.
+
+        Raises:
+            GetTimeoutError: not all were there in time.
+        """
+        missing = [ref for ref in refs if ref._kind < 0]
+        if missing:
+            self.ask(missing)
+            self._await_all(missing, timeout)
+        return [deserialize(ref._data) if ref._kind == m.INLINE else self.value_of(ref) for ref in refs]
+
+    def _await_all(self, missing: list[ObjectRef[Any]], timeout: float | None) -> None:
+        position = 0
+        count = len(missing)
+        failures = self._failures - 1  # look once in any case: some may have failed before
+
+        def done() -> bool:
+            nonlocal position, failures
+            if self._failures != failures:
+                failures = self._failures
+                for ref in missing:
+                    if ref._kind >= m.ERROR:
+                        return True
+            while position < count and missing[position]._kind >= 0:
+                position += 1
+            return position == count
+
+        if not self.block_until(done, timeout):
+            unready = sum(ref._kind < 0 for ref in missing)
+            raise exceptions.GetTimeoutError(
+                f"{unready} of {len(missing)} awaited objects were not ready within {timeout} s. Give more time, or use ray.wait() to take"
+                " those that are."
+            )
+        for ref in missing:
+            if ref._kind >= m.ERROR:
+                error = self.error_of(ref)
+                assert error is not None
+                raise error
+
+    def block_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Flush and read until ``done()``; in a worker the daemon is told, so that it can lend our CPU out."""
+        link = self.link
+        before = self.before_block
+        if before is not None and not done():
+            before()
+        link.flush()
+        try:
+            return link.wait_until(done, None if timeout is None else time.monotonic() + timeout)
+        finally:
+            if before is not None and self.after_block is not None:
+                self.after_block()
+
+    def wait(
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """Split into at most ``num_returns`` ready ones and the rest, each in input order."""
+        ready = _first_ready(refs, num_returns)
+        if len(ready) < num_returns:
+            self.ask(refs)
+
+            def done() -> bool:
+                nonlocal ready
+                ready = _first_ready(refs, num_returns)
+                return len(ready) >= num_returns
+
+            self.block_until(done, timeout)
+        if len(ready) == 1:
+            index = ready[0]
+            return [refs[index]], refs[:index] + refs[index + 1 :]
+        chosen = set(ready)
+        return [refs[index] for index in ready], [ref for index, ref in enumerate(refs) if index not in chosen]
+
+    # ---- asynchronous ------------------------------------------------------------------------------------------------
+
+    def _watch(self, ref: ObjectRef[Any], waiter: Callable[[ObjectRef[Any]], None]) -> None:
+        """Call ``waiter`` in the reading thread once the reference is filled; the caller flushes."""
+        if ref._waiters is None:
+            ref._waiters = [waiter]
+        else:
+            ref._waiters.append(waiter)
+        self.ask((ref,))
+        self.link.start_reader()
+        if ref._kind >= 0 and ref._waiters and waiter in ref._waiters:  # filled between the look and the enlisting
+            ref._waiters.remove(waiter)
+            waiter(ref)
+            self._after_batch()
+
+    def flush_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Flush once at the end of the loop's present turn."""
+        if getattr(loop, "_ray_flush", None) is not self:
+            try:
+                loop._ray_flush = self  # type: ignore[attr-defined]
+            except AttributeError:  # uvloop's loops take no attributes
+                loop.call_soon(self.link.flush)
+                return
+
+            def flush() -> None:
+                loop._ray_flush = None  # type: ignore[attr-defined]
+                self.link.flush()
+
+            loop.call_soon(flush)
+
+    def asyncio_future(self, ref: ObjectRef[Any]) -> "asyncio.Future[Any]":
+        """See ``ObjectRef.as_future``."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if ref._kind >= 0:
+            _resolve(self, ref, future)
+            return future
+
+        def waiter(filled: ObjectRef[Any]) -> None:
+            self._notify.setdefault(loop, []).append(lambda: _resolve(self, filled, future))
+
+        def cancelled(done: "asyncio.Future[Any]") -> None:
+            if done.cancelled() and ref._kind < 0:
+                if ref._waiters and waiter in ref._waiters:
+                    ref._waiters.remove(waiter)
+                if not ref._waiters:
+                    self.link.post((m.CANCEL, ref._id, False, True))
+
+        self._watch(ref, waiter)
+        self.flush_in(loop)
+        future.add_done_callback(cancelled)
+        return future
+
+    def thread_future(self, ref: ObjectRef[Any]) -> "concurrent.futures.Future[Any]":
+        """See ``ObjectRef.future``."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def waiter(filled: ObjectRef[Any]) -> None:
+            if future.set_running_or_notify_cancel():
+                _resolve(self, filled, future)
+
+        if ref._kind >= 0:
+            waiter(ref)
+        else:
+            self._watch(ref, waiter)
+            self.link.flush()
+        return future
+
+    def add_done_callback(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], Any], context: Any) -> None:
+        """See ``ObjectRef.add_done_callback``."""
+        try:
+            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        waiter = _Callback(self, callback, loop, context)
+        if ref._kind >= 0:
+            waiter(ref)
+            self._after_batch()
+            return
+        self._watch(ref, waiter)
+        if loop is not None:
+            self.flush_in(loop)
+        else:
+            self.link.flush()
+
+    def remove_done_callback(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], Any]) -> int:
+        """See ``ObjectRef.remove_done_callback``."""
+        waiters = ref._waiters or []
+        kept = [waiter for waiter in waiters if not (isinstance(waiter, _Callback) and waiter.callback == callback)]
+        ref._waiters = kept or None
+        return len(waiters) - len(kept)
+
+    def close(self) -> None:
+        """End the session's connection."""
+        self.link.close()
+        self._after_batch()
+        if self._segment is not None and not self._anchors:
+            self._segment.close()
+
+
+class _Callback:
+    """A done-callback, called in its loop if it has one."""
+
+    __slots__ = ("callback", "client", "context", "loop")
+
+    def __init__(
+        self, client: Client, callback: Callable[[Any], Any], loop: asyncio.AbstractEventLoop | None, context: Any
+    ) -> None:
+        self.client = client
+        self.callback = callback
+        self.loop = loop
+        self.context = context
+
+    def __call__(self, ref: ObjectRef[Any]) -> None:
+        if self.loop is None:
+            self.callback(ref)
+        elif self.context is None:
+            self.client._notify.setdefault(self.loop, []).append(lambda: self.callback(ref))
+        else:
+            self.client._notify.setdefault(self.loop, []).append(lambda: self.context.run(self.callback, ref))
+
+
+def _first_ready(refs: list[ObjectRef[Any]], limit: int) -> list[int]:
+    ready = []
+    for index, ref in enumerate(refs):
+        if ref._kind >= 0:
+            ready.append(index)
+            if len(ready) == limit:
+                break
+    return ready
+
+
+def _resolve(client: Client, ref: ObjectRef[Any], future: Any) -> None:
+    if isinstance(future, asyncio.Future) and future.done():
+        return
+    try:
+        value = client.value_of(ref)
+    except BaseException as error:  # whatever the task raised belongs to whoever awaits
+        future.set_exception(_future_safe(error))
+        return
+    future.set_result(value)
+
+
+def _future_safe(error: BaseException) -> BaseException:
+    """StopIteration cannot be raised into a future."""
+    return (
+        RuntimeError(f"the task raised {type(error).__name__}: {error}") if isinstance(error, StopIteration) else error
+    )
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, calls: list[Callable[[], None]]) -> None:
+    def run() -> None:
+        for call in calls:
+            call()
+
+    try:
+        loop.call_soon_threadsafe(run)
+    except RuntimeError:  # the loop was closed; nobody waits there any more
+        return
+
+
+def _ignore(*_: Any) -> None:
+    return

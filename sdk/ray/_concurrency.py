@@ -1,0 +1,224 @@
+"""Actors that run several calls at a time: in threads (``max_concurrency``, concurrency groups) or on an event loop (``async def``).
+
+The mailbox is read by the main thread in both cases. Results are written by the loop once per turn, or by the thread that has one.
+"""
+
+import asyncio
+import concurrent.futures
+import inspect
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgpack
+
+from ray import exceptions
+from ray._executor import Running, Work, running_call
+from rayd.wire import messages as m
+
+if TYPE_CHECKING:
+    from ray._executor import Executor
+
+_DATAGRAM_BYTES: Final = 4 * 1024 * 1024
+
+
+def serve(executor: "Executor") -> int:
+    """Serve a concurrent actor until its mailbox is closed; returns the exit code."""
+    assert executor.actor is not None
+    executor.client.before_block = executor.client.after_block = None  # other calls go on meanwhile: nothing to lend
+    if executor.actor.options["mode"] == "threads":
+        return _Threads(executor).run()
+    return _Loop(executor).run()
+
+
+class _Threads:
+    """A thread pool per concurrency group; threads are started when there is work for them."""
+
+    def __init__(self, executor: "Executor") -> None:
+        assert executor.actor is not None
+        options = executor.actor.options
+        self._executor = executor
+        self._pools = {
+            name: concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix=f"ray-{name or 'actor'}")
+            for name, count in {"": options["max_concurrency"], **options["groups"]}.items()
+        }
+
+    def run(self) -> int:
+        executor = self._executor
+        executor.client.link.flush()
+        executor.mailbox.settimeout(None)
+        while datagram := executor.mailbox.recv(_DATAGRAM_BYTES):
+            for body in msgpack.unpackb(datagram):
+                if len(body) == 1:
+                    body = executor.fetch_body(body[0])
+                what = executor._known.get(body[1]) or executor.learn(body[0], body[1])
+                if what is None:
+                    executor.client.link.flush()
+                    continue
+                self._pools[what.options.get("group", "")].submit(self._call, what, body)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
+        return 0
+
+    def _call(self, what: Work, body: list[Any]) -> None:
+        executor = self._executor
+        tid, _, args, args_at, deps, gpus, _ = body
+        call = Running(tid, what, gpus)
+        running_call.set(call)
+        started = time.perf_counter_ns()
+        try:
+            _refuse_stopped(executor, call)
+            positional, named = executor.load_args(args, args_at, deps)
+            executor._deliver(call, what.function(*positional, **named), started)
+        except BaseException as error:
+            executor.fail(call, error, started)
+        executor.client.link.flush()
+
+
+class _Loop:
+    """One event loop in the main thread; a semaphore per concurrency group."""
+
+    def __init__(self, executor: "Executor") -> None:
+        self._executor = executor
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._flushing = False
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Event
+
+    def run(self) -> int:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._main())
+        return 0
+
+    async def _main(self) -> None:
+        executor = self._executor
+        assert executor.actor is not None
+        options = executor.actor.options
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._slots = {name: asyncio.Semaphore(n) for name, n in {"": options["max_concurrency"], **options["groups"]}.items()}
+        executor.client.on_stop_task = lambda tid: self._loop.call_soon_threadsafe(self._stop, tid) and None
+        executor.client.link.start_reader()
+        executor.mailbox.setblocking(False)
+        self._loop.add_reader(executor.mailbox.fileno(), self._readable)
+        executor.client.link.flush()
+        await self._ended.wait()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        executor.client.link.flush()
+
+    def _readable(self) -> None:
+        executor = self._executor
+        while True:
+            try:
+                datagram = executor.mailbox.recv(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            if not datagram:
+                self._loop.remove_reader(executor.mailbox.fileno())
+                self._ended.set()
+                return
+            for body in msgpack.unpackb(datagram):
+                self._begin(body)
+
+    def _begin(self, body: list[Any]) -> None:
+        executor = self._executor
+        if len(body) == 1:
+            body = executor.fetch_body(body[0])
+        what = executor._known.get(body[1]) or executor.learn(body[0], body[1])
+        if what is None:
+            self._flush_soon()
+            return
+        tid = body[0]
+        task = self._loop.create_task(self._call(what, body), name=what.name)
+        self._tasks[tid] = task
+        task.add_done_callback(lambda _: self._tasks.pop(tid, None))
+
+    def _stop(self, tid: bytes) -> None:
+        task = self._tasks.get(tid)
+        if task is not None:
+            self._executor.stopped.add(tid)
+            task.cancel()
+
+    async def _call(self, what: Work, body: list[Any]) -> None:
+        executor = self._executor
+        tid, _, args, args_at, deps, gpus, _ = body
+        call = Running(tid, what, gpus)
+        running_call.set(call)
+        started = time.perf_counter_ns()
+        try:
+            async with self._slots[what.options.get("group", "")]:
+                started = time.perf_counter_ns()
+                positional, named = executor.load_args(args, args_at, deps)
+                result = what.function(*positional, **named)
+                if inspect.iscoroutine(result) or inspect.isawaitable(result):
+                    result = await result
+                if inspect.isasyncgen(result):
+                    await self._stream(call, result)
+                    executor.client.link.post_quietly((m.DONE, tid, m.INLINE, b"", [], _us(started)))
+                else:
+                    executor._deliver(call, result, started)
+        except asyncio.CancelledError as error:
+            if tid in executor.stopped:
+                cancelled = exceptions.TaskCancelledError(f"Task {what.name} ({tid.hex()}) was cancelled by ray.cancel().")
+                executor.fail(call, cancelled, started)
+            else:
+                executor.fail(call, error, started)
+        except BaseException as error:
+            executor.fail(call, error, started)
+        self._flush_soon()
+
+    async def _stream(self, call: Running, items: Any) -> None:
+        executor = self._executor
+        index = 0
+        async for item in items:
+            executor.send_item(call, index, item)
+            index += 1
+            if call.what.backpressure:
+                while executor.credit(call.tid) <= index - 1 - call.what.backpressure:
+                    await self._credit_change(call.tid)
+
+    async def _credit_change(self, tid: bytes) -> None:
+        """Wait until the consumer of a stream has taken another item."""
+        changed = asyncio.Event()
+        client = self._executor.client
+        former = client.on_credit
+
+        def on_credit(task: bytes, consumed: int) -> None:
+            former(task, consumed)
+            if task == tid:
+                self._loop.call_soon_threadsafe(changed.set)
+
+        client.on_credit = on_credit
+        try:
+            self._flush_soon()
+            before = self._executor.credit(tid)
+            if self._executor.credit(tid) == before:
+                await changed.wait()
+        finally:
+            client.on_credit = former
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._executor.client.link.flush()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _refuse_stopped(executor: "Executor", call: Running) -> None:
+    if call.tid in executor.stopped:
+        raise exceptions.TaskCancelledError(f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+
+
+def _us(started: int) -> int:
+    return (time.perf_counter_ns() - started) // 1000

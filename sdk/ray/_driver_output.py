@@ -1,0 +1,107 @@
+"""What a driver's terminal shows of the cluster: lines of its workers, warnings of the daemon, a view of running tasks.
+
+A connection and a thread of its own, so that printing neither waits for nor delays the program's requests.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from typing import Any, Final
+
+from ray._logs import OutputPrinter
+from ray._progress import ProgressView, is_wanted
+from rayd.wire.frame import Framer, encode
+from rayd.wire.messages import EVENT, HELLO, LOG, PROTOCOL_VERSION, REPLY, RPC
+
+_TURN_S: Final = 0.5
+_PROGRESS_TURN_S: Final = 0.2
+_LAST_LINES_S: Final = 2.0
+# Two answers in a row: between them the daemon has looked at the pipes of all workers.
+_FINAL_ROUNDS: Final = 2
+
+
+class DriverOutput:
+    """Prints until closed.
+
+    Args:
+        path: the daemon's socket.
+        job: whose workers' output to print.
+        show_lines: print lines of workers (warnings of the daemon are printed in any case).
+        progress: show running tasks; None for what RAY_PROGRESS says.
+    """
+
+    def __init__(self, path: str, job: bytes, *, show_lines: bool, progress: bool | None) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.connect(path)
+        self._sock.sendall(encode((HELLO, PROTOCOL_VERSION, "logs", {"job": job, "pid": os.getpid()})))
+        self._framer = Framer()
+        self._printer = OutputPrinter.from_environ(os.environ)
+        self._show_lines = show_lines
+        self._view = ProgressView() if is_wanted(progress, os.environ) else None
+        self._answers = 0
+        self._asked = 0
+        self._final = 0
+        self._thread = threading.Thread(target=self._run, name="ray-output", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        turn_s = _PROGRESS_TURN_S if self._view is not None else _TURN_S
+        while True:
+            if poll.poll(turn_s * 1000):
+                try:
+                    data = self._sock.recv(65536)
+                except OSError:
+                    data = b""
+                if not data:
+                    break
+                for message in self._framer.feed(data):
+                    self._show(message)
+            self._printer.tick(time.monotonic())
+            if self._view is not None and self._asked == self._answers:
+                self._ask("progress")
+        self._printer.close()
+        if self._view is not None:
+            self._view.close()
+
+    def _ask(self, method: str) -> None:
+        self._asked += 1
+        with contextlib.suppress(OSError):
+            self._sock.sendall(encode((RPC, self._asked, method, {})))
+
+    def _show(self, message: list[Any]) -> None:
+        tag = message[0]
+        if tag == LOG:
+            if self._show_lines:
+                self._printer.lines(message[1], message[2], message[3])
+        elif tag == EVENT:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"({message[1]}) {message[2]}", file=sys.stderr, flush=True)
+        elif tag == REPLY:
+            self._answers += 1
+            if self._view is not None and isinstance(message[3], dict) and message[3]:
+                self._view.update(message[3])
+            elif self._answers < self._final:
+                self._ask("ping")
+
+    def finish(self) -> None:
+        """Print what workers have written until now."""
+        if threading.current_thread() is self._thread or not self._thread.is_alive():
+            return
+        self._final = self._asked + _FINAL_ROUNDS
+        self._ask("ping")
+        deadline = time.monotonic() + _LAST_LINES_S
+        while self._answers < self._final and self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(0.001)
+
+    def close(self) -> None:
+        """Stop printing."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_LAST_LINES_S)
+        self._sock.close()

@@ -1,0 +1,143 @@
+"""The fork server: ``python -m ray._forkserver FD ROOM``, started by a daemon.
+
+A warm process with everything a worker needs already imported. It has one thread for ever, so a fork is safe, and it is the parent of all
+workers, so it alone reaps them and knows how they ended. Requests and reports are described in ``rayd.shell.workers``.
+
+It dies with the daemon, and its workers die with it (parent-death signal), so a killed daemon leaves nothing behind.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any, Final, NoReturn
+
+import msgpack
+
+from ray import _process
+
+_PR_SET_PDEATHSIG: Final = 1
+_REQUEST_BYTES_MAX: Final = 1024 * 1024
+
+
+def main() -> int:
+    """Serve until the daemon closes the control socket."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        # As many workers run as there are CPUs; each of them starting a thread for every CPU would only make them wait.
+        os.environ.setdefault(name, "1")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_w, False)
+    os.set_blocking(wake_r, False)
+    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _process.title("ray::FORKSERVER")
+    _import_worker()
+    gc.collect()
+    gc.freeze()
+    children: dict[int, int] = {}
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(wake_r, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poller.poll()}
+        if wake_r in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_r, 4096)
+            _reap(control, children)
+        if control.fileno() in ready and not _serve_one(control, children, libc, (wake_r, wake_w)):
+            return 0
+
+
+def _import_worker() -> None:
+    """Pay once, here, for what every worker needs."""
+    import ray._worker  # noqa: F401
+
+
+def _serve_one(control: socket.socket, children: dict[int, int], libc: ctypes.CDLL, ours: tuple[int, int]) -> bool:
+    """Answer one request; False when the daemon has gone."""
+    data, fds, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 4)
+    if not data:
+        return False
+    _, wid, job_info, env, facts = msgpack.unpackb(data)
+    pid = os.fork()
+    if pid == 0:
+        _become_worker(control, fds, libc, ours, wid, job_info, env, facts)
+    for fd in fds:
+        os.close(fd)
+    children[pid] = wid
+    control.send(msgpack.packb(["forked", wid, pid]))
+    return True
+
+
+def _reap(control: socket.socket, children: dict[int, int]) -> None:
+    while children:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        wid = children.pop(pid, None)
+        if wid is None:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what the worker itself had started
+        with contextlib.suppress(BrokenPipeError):
+            control.send(msgpack.packb(["exited", wid, pid, status, usage.ru_maxrss]))
+
+
+def _become_worker(
+    control: socket.socket,
+    fds: list[int],
+    libc: ctypes.CDLL,
+    ours: tuple[int, int],
+    wid: int,
+    job_info: dict[str, Any],
+    env: dict[str, str],
+    facts: dict[str, Any],
+) -> NoReturn:
+    """The child's side of the fork; never returns into the server's loop."""
+    code = 1
+    try:
+        parent = os.getppid()
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # the server died between fork and prctl
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        control.close()
+        for fd in ours:
+            os.close(fd)
+        mailbox, session, out, err = fds
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        os.environ.update(env)
+        import ray._worker
+
+        code = ray._worker.main(mailbox, session, wid, job_info, facts)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

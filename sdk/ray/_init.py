@@ -1,0 +1,216 @@
+"""``ray.init``: join a cluster or start one, and what it returns."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ray import _session
+from ray._session import Session
+
+_log = logging.getLogger("ray")
+
+# Settings that describe a machine; meaningless for one that already runs.
+_MACHINE_SETTINGS: Final = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
+# Keywords that Ray has and that change nothing here.
+_ACCEPTED: Final = frozenset(
+    {
+        "include_dashboard", "dashboard_host", "dashboard_port", "job_config", "configure_logging", "logging_level",
+        "logging_format", "logging_config", "enable_resource_isolation", "cgroup_path", "system_reserved_cpu",
+        "system_reserved_memory", "proxy_server_url", "_temp_dir", "_system_config", "_node_ip_address", "_memory",
+        "_redis_password", "_redis_username", "_metrics_export_port", "_tracing_startup_hook", "_node_name",
+        "_driver_object_store_memory", "_plasma_directory", "_enable_object_reconstruction", "_lru_evict", "_labels",
+    }
+)  # fmt: skip
+
+
+class RayContext(Mapping[str, Any]):
+    """What ``ray.init`` returns: the cluster's addresses, usable as a context manager that shuts down at its end."""
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        import ray
+
+        self.dashboard_url: str | None = None
+        self.python_version: str = info["python"]
+        self.ray_version: str = ray.__version__
+        self.ray_commit: str = ray.__commit__
+        self.address_info: dict[str, Any] = {
+            "node_ip_address": info["host"],
+            "address": info["address"],
+            "gcs_address": info["address"],
+            "redis_address": info["address"],
+            "raylet_socket_name": info["socket"],
+            "object_store_address": info["store_path"],
+            "webui_url": None,
+            "session_dir": info["session_dir"],
+            "metrics_export_port": 0,
+            "node_id": info["node_id"].hex(),
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __enter__(self) -> "RayContext":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """The same as ``ray.shutdown()``."""
+        _session.stop()
+
+    def __repr__(self) -> str:
+        return f"RayContext(address={self.address_info['address']!r}, session_dir={self.address_info['session_dir']!r})"
+
+
+class OwnDaemon:
+    """A daemon that this process has started for itself."""
+
+    def __init__(self, ready: Any) -> None:
+        self._ready = ready
+
+    def wait_gone(self, timeout_s: float = 10.0) -> None:
+        """Wait until it has ended; kill it if it does not."""
+        from rayd.shell import procfs
+
+        if not procfs.wait_gone(self._ready.pid, self._ready.pid_start_time, timeout_s):
+            procfs.end_session(self._ready.pid)
+            procfs.wait_gone(self._ready.pid, self._ready.pid_start_time, timeout_s)
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    object_store_memory: int | None = None,
+    local_mode: bool = False,
+    ignore_reinit_error: bool = False,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+    **kwargs: Any,
+) -> RayContext:
+    """Connect this program to a cluster, starting one on this machine if there is none.
+
+    Args:
+        address: None: RAY_ADDRESS, else the cluster started last with ``rayd start``, else a new one that ends with this program.
+            "auto": the same, but never a new one. "local": always a new one. "host:port": that cluster.
+        num_cpus: CPUs of a new cluster (default: the usable ones).
+        num_gpus: GPUs of a new cluster (default: the visible ones); may exceed what is built in.
+        resources: further resources of a new cluster, amounts by name.
+        labels: labels of a new cluster's node.
+        object_store_memory: bytes for the object store of a new cluster (default: 30 % of the available memory).
+        local_mode: not supported any more.
+        ignore_reinit_error: return the present context instead of raising when already connected.
+        log_to_driver: print what workers write (default: True, or RAY_LOG_TO_DRIVER).
+        namespace: where this program's named actors live (default: RAY_NAMESPACE, else one of its own).
+        runtime_env: environment of all workers of this program; ``env_vars`` is a map of environment variables.
+        progress: show running tasks by name in the terminal (default: False, or RAY_PROGRESS=1).
+        kwargs: further keywords of Ray are accepted without effect; unknown ones are errors.
+
+    Returns:
+        the context.
+
+    Raises:
+        RuntimeError: already connected, unknown keyword, or local_mode.
+        ValueError: settings of a machine together with an existing cluster, or settings that make no sense.
+        ConnectionError: no cluster at that address, or it refuses.
+    """
+    unknown = sorted(set(kwargs) - _ACCEPTED)
+    if unknown:
+        raise RuntimeError(f"ray.init() does not know {', '.join(unknown)}; see help(ray.init) for its keywords")
+    if local_mode:
+        raise RuntimeError("local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()")
+    with _session._lock:
+        if _session.current is not None:
+            if ignore_reinit_error:
+                _log.info("ray.init() was called again and ignored")
+                return RayContext(_session.current.client.info)
+            raise RuntimeError(
+                "ray.init() was already called in this program. Call ray.shutdown() first, or pass ignore_reinit_error=True to keep the session."
+            )
+        machine = {
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "resources": resources,
+            "labels": labels,
+            "object_store_memory": object_store_memory,
+        }
+        record, daemon = _locate(address, machine, kwargs.get("_temp_dir"))
+        return _enter(record, daemon, log_to_driver, namespace, runtime_env, progress)
+
+
+def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) -> tuple[str, OwnDaemon | None]:
+    """The socket of the daemon to use, and the daemon if it was started for us."""
+    from rayd.config import Config, Environment
+    from rayd.shell import sessions
+
+    wanted = address or Environment.read().address
+    if wanted == "local":
+        wanted = None
+    elif wanted is None:
+        try:
+            record = sessions.find()
+        except sessions.NoDaemonError:
+            record = None
+        if record is not None:
+            _refuse_machine_settings(machine, record.address)
+            return record.socket, None
+    if wanted is not None:
+        record = sessions.find(wanted)
+        _refuse_machine_settings(machine, record.address)
+        return record.socket, None
+    from rayd.shell.launch import launch
+
+    ready = launch(Config.make(embedded_pid=os.getpid(), temp_dir=temp_dir, **machine))
+    return ready.socket, OwnDaemon(ready)
+
+
+def _refuse_machine_settings(machine: dict[str, Any], address: str) -> None:
+    given = [name for name in _MACHINE_SETTINGS if machine[name] is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} cannot be given when joining the existing cluster at {address}: its machines are what they are. Leave them"
+            ' out, or pass address="local" to start a cluster of your own.'
+        )
+
+
+def _enter(
+    path: str,
+    daemon: OwnDaemon | None,
+    log_to_driver: bool | None,
+    namespace: str | None,
+    runtime_env: Mapping[str, Any] | None,
+    progress: bool | None,
+) -> RayContext:
+    from ray._driver_output import DriverOutput
+
+    env = {str(k): str(v) for k, v in dict((runtime_env or {}).get("env_vars") or {}).items()}
+    info = _session.self_description(namespace or os.environ.get("RAY_NAMESPACE"), env)
+    try:
+        client = _session.connect(path, "driver", info)
+    except BaseException:
+        if daemon is not None:
+            daemon.wait_gone(0.0)
+        raise
+    client.default_retries = int(os.environ.get("RAY_TASK_MAX_RETRIES", "3"))
+    if log_to_driver is None:
+        log_to_driver = os.environ.get("RAY_LOG_TO_DRIVER", "1") != "0"
+    output = DriverOutput(path, client.job, show_lines=log_to_driver, progress=progress)
+    _session.start(Session(client, daemon=daemon, output=output, runtime_env=runtime_env))
+    if threading.current_thread() is not threading.main_thread():
+        _log.debug("ray.init() was called outside the main thread; Ctrl-C is not guarded")
+    return RayContext(client.info)
+

@@ -1,0 +1,305 @@
+"""The connection of a process to its daemon, without a thread of its own unless one is needed.
+
+Sending: messages are posted to a queue. A thread that is about to wait flushes it itself; otherwise a small flusher thread, asleep until
+something is posted, does so within a millisecond, so that a loop of submissions costs one write per batch.
+
+Receiving: one thread at a time is the *leader* and reads; a thread that blocks in ``get`` becomes leader if nobody is, reads until its own condition
+holds, and wakes those that waited meanwhile (*followers*) so that one of them takes over. Only when something is awaited asynchronously does a reader
+thread start, and it then leads for good.
+
+Interruption: Python runs signal handlers between any two bytecodes of the main thread, and a handler may raise (Ctrl-C). Received bytes are
+therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must not be torn apart count themselves in ``critical``; the session's SIGINT handler
+waits for them. If something else tears one apart, the link is broken for good and says so: it never goes on with half a message.
+
+The race of leading, in steps: (1) F fails to get the lease, L still reads; (2) L releases the lease and wakes the followers it sees;
+(3) F enlists and would sleep for ever. Hence F tries the lease once more after it has enlisted.
+"""
+
+import collections
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgpack
+
+from ray.exceptions import RaySystemError
+from rayd.wire.messages import RELEASE
+
+_RECV_BYTES: Final = 65536
+# A submitting thread flushes by itself when this much is waiting: early enough to feed the workers, late enough to be one write.
+_BATCH: Final = 64
+_FLUSH_S: Final = 0.001
+# The flusher goes back to sleep after this many turns without work.
+_IDLE_TURNS: Final = 50
+
+
+class Link:
+    """One connection.
+
+    Args:
+        sock: connected stream socket, owned from now on.
+        handle: called with each message, by whichever thread leads.
+        after: called after each batch of messages, by the same thread.
+    """
+
+    def __init__(self, sock: socket.socket, handle: Callable[[list[Any]], None], after: Callable[[], None]) -> None:
+        sock.setblocking(True)
+        self._sock = sock
+        self._handle = handle
+        self._after = after
+        self._out: collections.deque[Any] = collections.deque()
+        self.released: collections.deque[bytes] = collections.deque()
+        self._packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+        self._send_lock = threading.Lock()
+        self._lease = threading.Lock()
+        self._followers: list[Any] = []
+        self._inbox: collections.deque[bytes] = collections.deque()
+        self._unpacker = msgpack.Unpacker(max_buffer_size=1 << 31, raw=False, strict_map_key=False)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._armed = False
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._flusher: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
+        self.critical = 0
+        self.interrupted: Callable[[], None] | None = None
+        self.broken = ""
+
+    # ---- sending -----------------------------------------------------------------------------------------------------
+
+    def post(self, message: Any) -> None:
+        """Send soon."""
+        out = self._out
+        out.append(message)
+        if not self._armed:
+            self._arm()
+        if len(out) >= _BATCH:
+            self.flush()
+
+    def post_quietly(self, message: Any) -> None:
+        """Send with the next flush, which the caller promises to do."""
+        self._out.append(message)
+
+    def post_releases(self) -> None:
+        """Queue the releases noted so far, ahead of what is posted next."""
+        gone = []
+        with contextlib.suppress(IndexError):
+            while True:
+                gone.append(self.released.popleft())
+        if gone:
+            self.post((RELEASE, gone))
+
+    def note_release(self, oid: bytes) -> None:
+        """An object has lost its last reference here. Called by the garbage collector at any moment, so it must not block."""
+        self.released.append(oid)
+        if not self._armed:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._armed = True
+        if self._flusher is None:
+            self._start_flusher()
+        with contextlib.suppress(RuntimeError):  # another thread has just done so
+            self._wake.release()
+
+    def _start_flusher(self) -> None:
+        self._flusher = threading.Thread(target=self._flush_often, name="ray-flusher", daemon=True)
+        try:
+            self._flusher.start()
+        except RuntimeError:  # the interpreter is shutting down: what is posted now goes out with the last flush
+            self._flusher = None
+
+    def _flush_often(self) -> None:
+        while not self.broken:
+            self._wake.acquire()
+            idle = 0
+            while idle < _IDLE_TURNS and not self.broken:
+                time.sleep(_FLUSH_S)
+                if self._out or self.released:
+                    idle = 0
+                    try:
+                        self.flush()
+                    except RaySystemError:
+                        return
+                else:
+                    idle += 1
+            self._armed = False
+            if self._out or self.released:
+                self._armed = True
+                with contextlib.suppress(RuntimeError):
+                    self._wake.release()
+
+    def flush(self) -> None:
+        """Send everything posted.
+
+        Raises:
+            RaySystemError: the connection is lost.
+        """
+        out = self._out
+        if not out and not self.released:
+            return
+        with self._send_lock:
+            self.critical += 1
+            try:
+                # Counted first: what died before this moment was used only by messages that are in ``out`` now.
+                dead = len(self.released)
+                pack = self._packer.pack
+                while out:
+                    pack(out.popleft())
+                gone = []
+                with contextlib.suppress(IndexError):  # post_releases may have taken some
+                    for _ in range(dead):
+                        gone.append(self.released.popleft())
+                if gone:
+                    pack((RELEASE, gone))
+                data = self._packer.bytes()
+                self._packer.reset()
+                self._sock.sendall(data)
+            except OSError as error:
+                self._break(f"the connection to the daemon was lost ({error.strerror})")
+            except BaseException as error:
+                self.broken = f"sending was interrupted by {type(error).__name__}"
+                raise
+            finally:
+                self.critical -= 1
+        if self.interrupted is not None:
+            self._pass_interrupt()
+        if self.broken:
+            raise RaySystemError(self._lost_text())
+
+    def _pass_interrupt(self) -> None:
+        """A signal came in a critical stretch; now is its time."""
+        if not self.critical and threading.current_thread() is threading.main_thread():
+            late, self.interrupted = self.interrupted, None
+            if late is not None:
+                late()
+
+    # ---- receiving ---------------------------------------------------------------------------------------------------
+
+    def wait_until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Read until ``done()``; False when the deadline (``time.monotonic``) passes first.
+
+        Raises:
+            RaySystemError: the connection is lost.
+        """
+        lease = self._lease
+        while not done():
+            if self.broken:
+                raise RaySystemError(self._lost_text())
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                self.poll()
+                return done()
+            if lease.acquire(False):
+                self._lead(done, remaining)
+            else:
+                self._follow(done, remaining)
+        return True
+
+    def poll(self) -> None:
+        """Take in what has arrived, without waiting, unless another thread is about to."""
+        if self._lease.acquire(False):
+            try:
+                self._read(0.0)
+            finally:
+                self._yield_lease()
+
+    def _lead(self, done: Callable[[], bool], remaining: float | None) -> None:
+        try:
+            if not done():
+                self._read(remaining)
+        finally:
+            self._yield_lease()
+
+    def _yield_lease(self) -> None:
+        self._lease.release()
+        if self._followers:
+            self._wake_followers()
+
+    def _wake_followers(self) -> None:
+        followers, self._followers = self._followers, []
+        for sleeper in followers:
+            sleeper.release()
+
+    def _follow(self, done: Callable[[], bool], remaining: float | None) -> None:
+        sleeper = threading.Lock()
+        sleeper.acquire()
+        self._followers.append(sleeper)
+        if self._lease.acquire(False):
+            self._yield_lease()  # wakes us too: we look again from the start
+        sleeper.acquire(timeout=-1 if remaining is None else remaining)
+
+    def _read(self, timeout: float | None) -> None:
+        """One batch; the caller has the lease."""
+        inbox = self._inbox
+        if not inbox:
+            if timeout is not None and not self._poll.poll(timeout * 1000):
+                return
+            try:
+                inbox.extend(map(self._sock.recv, (_RECV_BYTES,)))
+            except OSError as error:
+                self._break(f"the connection to the daemon was lost ({error.strerror})")
+                return
+        self.critical += 1
+        try:
+            data = inbox.popleft()
+            if not data:
+                self._break("the daemon closed the connection")
+                return
+            self._unpacker.feed(data)
+            for message in self._unpacker:
+                self._handle(message)
+            self._after()
+        except BaseException as error:
+            self.broken = self.broken or f"receiving was interrupted by {type(error).__name__}: {error}"
+            raise
+        finally:
+            self.critical -= 1
+        if self.interrupted is not None:
+            self._pass_interrupt()
+
+    def start_reader(self) -> None:
+        """Have a thread read for good: somebody waits without blocking."""
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read_always, name="ray-reader", daemon=True)
+            self._reader.start()
+
+    def _read_always(self) -> None:
+        with self._lease:
+            while not self.broken:
+                self._read(None)
+                if self._followers:
+                    self._wake_followers()
+        self._wake_followers()
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def _break(self, why: str) -> None:
+        self.broken = self.broken or why
+        self._after()
+
+    def _lost_text(self) -> str:
+        return f"This session has ended: {self.broken}. Call ray.shutdown() and ray.init() to start another."
+
+    def close(self) -> None:
+        """Flush, then close; waiting threads get RaySystemError."""
+        if not self.broken:
+            with contextlib.suppress(RaySystemError):
+                self.flush()
+            self.broken = "ray.shutdown() was called"
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        if self._flusher is not None:
+            with contextlib.suppress(RuntimeError):
+                self._wake.release()
+            if self._flusher is not threading.current_thread():
+                self._flusher.join()
+        if self._reader is not None and self._reader is not threading.current_thread():
+            self._reader.join()
+        self._wake_followers()
+        self._sock.close()
