@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from rayd import machine
 
@@ -51,8 +51,7 @@ class ConfigError(ValueError):
         return f"{self.field}={self.value!r}: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(NamedTuple):
     """The variables that concern a daemon.
 
     Attributes:

@@ -8,6 +8,7 @@ module's end.
 import os
 import select
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -58,8 +59,10 @@ def _sessions_of_its_own() -> Iterator[Path]:
             _end_session_of_this_process()
             _expect_nothing_new(folder, before)
         finally:
-            for pid in _processes(folder):
-                procfs.kill(pid, 9)
+            for pid in [pid for pid in _processes(folder) if _name(pid) not in before]:
+                procfs.kill(pid, signal.SIGKILL)
+                _wait_for_an_end({pid}, time.monotonic() + GONE_WITHIN_S)
+                procfs.reap(pid)  # so that the tests after it are not blamed
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -89,17 +92,30 @@ def _present(folder: Path) -> set[str]:
 
 def _processes(folder: Path) -> list[int]:
     """Children of this process, and whatever has the folder in its environment or belongs to a daemon there."""
-    daemons = {record.pid for record in sessions.live(str(folder / "ray"))}
-    marker = f"RAY_TMPDIR={folder}\0".encode()
+    suspects = set(_children())
+    if (folder / "ray").exists():  # only then can there be any, and to look through all processes takes a while
+        daemons = {record.pid for record in sessions.live(str(folder / "ray"))}
+        marker = f"RAY_TMPDIR={folder}\0".encode()
+        for pid in procfs.own_processes():
+            entry = procfs.stat(pid)
+            if entry is not None and (entry.session in daemons or marker in _environment(pid)):
+                suspects.add(pid)
     found = []
-    for pid in procfs.own_processes():
-        entry = procfs.stat(pid)
-        if entry is None or pid == os.getpid():
-            continue
-        if entry.parent == os.getpid() or entry.session in daemons or marker in _environment(pid):
-            arguments = " ".join(procfs.command_line(pid))
-            if not any(helper in arguments for helper in STANDARD_HELPERS):
-                found.append(pid)
+    for pid in suspects - {os.getpid()}:
+        arguments = " ".join(procfs.command_line(pid))
+        if not any(helper in arguments for helper in STANDARD_HELPERS):
+            found.append(pid)
+    return found
+
+
+def _children() -> list[int]:
+    """Child processes of all threads of this one."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except OSError:
+            continue  # the thread has ended
     return found
 
 

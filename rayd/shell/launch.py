@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from rayd.config import Config
 from rayd.shell import procfs, sessions
@@ -26,8 +26,7 @@ class LaunchError(RuntimeError):
     """The daemon did not get ready; the text says why, in the daemon's own words where it had any."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A daemon that serves.
 
     Attributes:

@@ -66,7 +66,7 @@ def _announcer(
             session_dir=session.path,
         )
         sessions.publish(session, record, base)
-        _say(answer, {"ok": True, **dataclasses.asdict(record)})
+        _say(answer, {"ok": True, **record._asdict()})
         # Only now, so that nobody waits for it.
         for folder in {base, config.temp_dir}:
             sessions.clean(folder)

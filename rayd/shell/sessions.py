@@ -15,13 +15,11 @@ users are ignored, since to connect is to trust.
 
 import json
 import os
-import shutil
 import signal
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, NamedTuple
 
 from rayd.config import Environment
 from rayd.shell import procfs
@@ -55,8 +53,7 @@ class NoDaemonError(ConnectionError):
     """No live daemon answers to the address; the text says how to start one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """What a running daemon tells about itself.
 
     Attributes:
@@ -88,8 +85,7 @@ class Record:
         return procfs.alive(self.pid, self.pid_start_time)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """The folder of one session."""
 
     path: str
@@ -144,7 +140,7 @@ def publish(session: Session, record: Record, base: str) -> None:
     temporary = f"{session.path}/{_RECORD}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump({field.name: getattr(record, field.name) for field in fields(Record)}, file)
+        json.dump(record._asdict(), file)
     os.replace(temporary, f"{session.path}/{_RECORD}")
     parent = os.path.dirname(session.path)
     _link(session.path, f"{parent}/{_LATEST}")
@@ -159,7 +155,7 @@ def publish(session: Session, record: Record, base: str) -> None:
 def retire(session: Session, base: str) -> None:
     """Take back what ``publish`` made known and remove the sockets; the logs stay."""
     _unlink(f"{session.path}/{_RECORD}")
-    shutil.rmtree(session.sockets_dir, ignore_errors=True)
+    _remove(session.sockets_dir)
     if os.path.dirname(session.path) != base and os.path.islink(f"{base}/{session.name}"):
         _unlink(f"{base}/{session.name}")
     if _target(f"{base}/{_CURRENT}") == session.path:
@@ -171,8 +167,8 @@ def retire(session: Session, base: str) -> None:
 
 def discard(session: Session) -> None:
     """Remove everything of a session whose daemon never ran."""
-    shutil.rmtree(session.sockets_dir, ignore_errors=True)
-    shutil.rmtree(session.path, ignore_errors=True)
+    _remove(session.sockets_dir)
+    _remove(session.path)
 
 
 def live(base: str) -> list[Record]:
@@ -307,7 +303,7 @@ def _read(session_dir: str) -> Record | None:
             if os.fstat(file.fileno()).st_uid != os.getuid():
                 return None
             data = json.load(file)
-        return Record(**{field.name: data[field.name] for field in fields(Record)})
+        return Record(**{name: data[name] for name in Record._fields})
     except (OSError, ValueError, LookupError, TypeError):
         return None  # not there, or not ours to understand
 
@@ -318,6 +314,12 @@ def _changed_at(path: str) -> float:
         return os.stat(path).st_mtime
     except FileNotFoundError:
         return time.time()
+
+
+def _remove(folder: str) -> None:
+    import shutil  # 2 ms of every start, and only the end needs it
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _target(link: str) -> str | None:
