@@ -1,0 +1,50 @@
+"""Utilities on top of the core; imported when first used, so that ``import ray`` stays fast."""
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ray.util.actor_pool import ActorPool
+    from ray.util.check_serialize import inspect_serializability
+    from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
+    from ray.util.helpers import as_completed, map_unordered
+    from ray.util.serialization import deregister_serializer, register_serializer
+
+_HOMES: Final = {
+    "ActorPool": "actor_pool",
+    "as_completed": "helpers",
+    "deregister_serializer": "serialization",
+    "disable_log_once_globally": "debug",
+    "enable_periodic_logging": "debug",
+    "inspect_serializability": "check_serialize",
+    "log_once": "debug",
+    "map_unordered": "helpers",
+    "register_serializer": "serialization",
+}
+_SUBMODULES: Final = ("accelerators", "annotations", "queue", "scheduling_strategies", *sorted(set(_HOMES.values())))
+
+__all__ = [
+    "ActorPool",
+    "as_completed",
+    "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
+    "inspect_serializability",
+    "log_once",
+    "map_unordered",
+    "register_serializer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})
