@@ -59,11 +59,19 @@ def _sessions_of_its_own() -> Iterator[Path]:
             _end_session_of_this_process()
             _expect_nothing_new(folder, before)
         finally:
-            for pid in [pid for pid in _processes(folder) if _name(pid) not in before]:
-                procfs.kill(pid, signal.SIGKILL)
-                _wait_for_an_end({pid}, time.monotonic() + GONE_WITHIN_S)
-                procfs.reap(pid)  # so that the tests after it are not blamed
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_what_is_new(folder, before)
+
+
+def _remove_what_is_new(folder: Path, before: set[str]) -> None:
+    """So that the tests after it are not blamed."""
+    for item in _present(folder) - before:
+        if item.startswith("/dev/shm/"):
+            os.unlink(item)
+    for pid in [pid for pid in _processes(folder) if _name(pid) not in before]:
+        procfs.kill(pid, signal.SIGKILL)
+        _wait_for_an_end({pid}, time.monotonic() + GONE_WITHIN_S)
+        procfs.reap(pid)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end_session_of_this_process() -> None:

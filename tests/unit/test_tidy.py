@@ -66,15 +66,19 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+def lines_of(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Each function's qualified name and length in lines, without its decorators."""
+    """Each function's qualified name and length in lines, without its decorators and its docstring."""
 
     def walk(node: ast.AST, prefix: str) -> Iterator[tuple[str, int]]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 label = f"{prefix}{child.name}"
-                if not isinstance(child, ast.ClassDef) and child.end_lineno is not None:
-                    yield label, child.end_lineno - child.lineno + 1
+                if not isinstance(child, ast.ClassDef):
+                    yield label, lines_of(child) - (lines_of(child.body[0]) if ast.get_docstring(child) else 0)
                 yield from walk(child, f"{label}.")
             else:
                 yield from walk(child, prefix)
