@@ -21,6 +21,7 @@ from rayd.shell import procfs, sessions
 
 # What a stopped cluster may take to be gone: workers end by themselves when their daemon does.
 GONE_WITHIN_S = 5.0
+KERNEL_THREADS = 2  # their common parent
 # Helpers of the standard library that live as long as the process that needed them first.
 STANDARD_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -130,12 +131,15 @@ def _children() -> list[int]:
 def _expect_nothing_new(folder: Path, before: set[str]) -> None:
     """Fail if the test left something; what is just ending gets the time to do so."""
     deadline = time.monotonic() + GONE_WITHIN_S
+    seen: set[str] = set()
     while left := _left(folder, before):
         ending = {pid for pid in _processes(folder) if procfs.start_time(pid) is not None and _name(pid) in left}
-        if not ending or time.monotonic() > deadline:
+        # A process may end between two looks at it, so what is not ending counts once it is seen twice.
+        if time.monotonic() > deadline or (left == seen and not ending):
             text = "\n".join(f"  {item}" for item in sorted(left))
             commands = "\n".join(f"  {pid}: {' '.join(procfs.command_line(pid))[:200]}" for pid in sorted(ending))
             pytest.fail(f"the test left behind:\n{text}\n{commands}")
+        seen = left
         _wait_for_an_end(ending, deadline)
 
 
@@ -149,6 +153,8 @@ def _left(folder: Path, before: set[str]) -> set[str]:
 
 
 def _wait_for_an_end(pids: set[int], deadline: float) -> None:
+    if not pids:
+        return
     poller = select.poll()
     handles = []
     for pid in pids:
@@ -171,7 +177,14 @@ def _name(pid: int) -> str:
 
 
 def _environment(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
+    """The environment a process started with; empty when it is gone."""
+    for _ in range(100):
+        try:
+            text = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return b""
+        entry = procfs.stat(pid)
+        if text or entry is None or entry.state == "Z" or KERNEL_THREADS in (pid, entry.parent):
+            return text
+        os.sched_yield()  # it is just being replaced by another program
+    return b""
