@@ -46,7 +46,7 @@ class _Threads:
     def run(self) -> int:
         executor = self._executor
         executor.client.link.flush()
-        executor.mailbox.settimeout(None)
+        executor.wait_without_limit()
         while datagram := executor.mailbox.recv(_DATAGRAM_BYTES):
             for body in msgpack.unpackb(datagram):
                 if len(body) == 1:

@@ -134,11 +134,15 @@ class Executor:
         if self.actor is None:
             self.label("ray::IDLE", "")
         self.client.link.poll()
-        self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(0.0))
+        self.wait_without_limit()
         try:
             return self.mailbox.recv(_DATAGRAM_BYTES)
         finally:
             self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, idle_after)
+
+    def wait_without_limit(self) -> None:
+        """Reading the mailbox blocks until something comes."""
+        self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(0.0))
 
     def run_body(self, body: list[Any]) -> bool:
         """Run one body in this thread; returns its hint that another follows."""

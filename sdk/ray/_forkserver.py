@@ -63,7 +63,10 @@ def _import_worker() -> None:
 
 def _serve_one(control: socket.socket, children: dict[int, int], libc: ctypes.CDLL, ours: tuple[int, int]) -> bool:
     """Answer one request; False when the daemon has gone."""
-    data, fds, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 4)
+    try:
+        data, fds, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 4)
+    except ConnectionResetError:
+        return False
     if not data:
         return False
     _, wid, job_info, env, facts = msgpack.unpackb(data)

@@ -1,5 +1,14 @@
 """Import path of cloudpickle, as programs written for Ray know it."""
 
-from cloudpickle import CloudPickler, dump, dumps, load, loads
+from cloudpickle import (
+    CloudPickler,
+    Pickler,
+    dump,
+    dumps,
+    load,
+    loads,
+    register_pickle_by_value,
+    unregister_pickle_by_value,
+)
 
-__all__ = ["CloudPickler", "dump", "dumps", "load", "loads"]
+__all__ = ["CloudPickler", "Pickler", "dump", "dumps", "load", "loads", "register_pickle_by_value", "unregister_pickle_by_value"]
