@@ -106,10 +106,12 @@ def everything_is_given_back() -> bool:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A cluster of four CPUs for the tests of one module; at the end nothing may still hold a CPU."""
-    ray.init(num_cpus=CPUS, include_dashboard=False)
-    yield
+def cluster() -> Iterator[Any]:
+    """A cluster of four CPUs for the tests of one module, given as the context of `ray.init`.
+
+    At the end nothing may still hold a CPU.
+    """
+    yield ray.init(num_cpus=CPUS, include_dashboard=False)
     try:
         until(everything_is_given_back)
     finally:
