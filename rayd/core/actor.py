@@ -408,8 +408,12 @@ class Actors:
         worker = self.state.pool.workers.get(task.worker)
         if worker is None:
             self.tasks.finish(task, FAULT, cancelled(task), None)
-        else:
-            self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
+            return
+        self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
+        actor = self.by_id.get(task.actor or b"")
+        begun = int(actor.spec.options.get("concurrency", 1)) if actor is not None else 1
+        if list(worker.inflight).index(task.tid) >= begun:  # mailed, but others are before it
+            self.tasks.finish(task, FAULT, cancelled(task), None)
 
     def end_job(self, job: bytes) -> None:
         """The driver has gone: everything not detached ends."""
@@ -424,7 +428,9 @@ class Actors:
                     self.state.effects.others.append(KillWorker(worker.wid))
 
     def reply_exists(self, conn: Conn, req: int, actor: Actor) -> None:
-        """Answer a CREATE with get_if_exists by the actor that is there."""
+        """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""
+        self.state.objects.hold(conn.conn, [actor_object_id(actor.aid)])
+        actor.closing = False
         self.state.effects.sends[conn.conn].append((REPLY, req, True, handle_info(actor)))
 
     def forget_dead(self, aid: bytes) -> None:

@@ -14,6 +14,8 @@ from rayd.wire.messages import CREDIT, ERROR, FAULT, INLINE, STORED, STREAM_END,
 
 # Index 0 of a streaming task is the generator itself: ready when the stream has ended.
 GENERATOR_INDEX = 0
+# The value of a generator's own reference, None, as the SDK reads it. The daemon makes no other value.
+NONE_PICKLED = b"\x80\x05N."
 
 
 class Stream:
@@ -102,7 +104,7 @@ class Streams:
         stream.ended = True
         if stream.wanted and not stream.closed:
             self._send(stream)
-        self.objects.fill(return_id(task.tid, GENERATOR_INDEX), INLINE, b"", None)
+        self.objects.fill(return_id(task.tid, GENERATOR_INDEX), INLINE, NONE_PICKLED, None)
         if stream.closed:
             del self.by_task[task.tid]
 

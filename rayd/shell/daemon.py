@@ -226,7 +226,7 @@ class Daemon:
         self._dropped.pop(connection.number, None)
         if connection.worker:
             self.workers.session_closed(connection.worker)
-        elif connection.kind == "driver" and self.config.embedded_pid is not None:
+        elif connection.kind == "driver" and connection.peer_pid == self.config.embedded_pid:
             self.stop("the driver that owns this daemon has disconnected")
 
     # ---- output of workers -------------------------------------------------------------------------------------------

@@ -21,8 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -56,7 +54,7 @@ class Segment:
     Safe to use from several threads. Views stay valid after `close`; the memory is unmapped when the last of them dies.
     """
 
-    __slots__ = ("_address", "_array", "_capacity", "_fd", "_file", "_map", "_populated", "_readable", "_writable")
+    __slots__ = ("_address", "_capacity", "_fd", "_file", "_map", "_populated", "_readable", "_writable")
 
     def __init__(self, fd: int, capacity: int, file: Path | None, *, owner: bool) -> None:
         """For `create` and `attach`. Takes over `fd`; only the owner keeps it, and removes `file` at close."""
@@ -73,8 +71,9 @@ class Segment:
         self._capacity = capacity
         self._writable = memoryview(self._map)
         self._readable = self._writable.toreadonly()
-        self._array: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
-        self._address = _address(self._array)
+        start = ctypes.c_char.from_buffer(self._map)
+        self._address = ctypes.addressof(start)
+        del start  # a lasting export would keep the mapping from being closed
         # One byte per chunk: 1 if this process has its pages. A forked child inherits the bytes without the page
         # tables, which costs it speed but is never wrong: a page that is missing is faulted in.
         self._populated = bytearray(-(-capacity // CHUNK))
@@ -192,12 +191,12 @@ class Segment:
         # In a file, a write that finds the disk full would kill this process; populating raises instead.
         if high - low >= POPULATE_FROM or self._file is not None:
             self.populate(low, high - low)
-        writable, array = self._writable, self._array
+        writable = self._writable
         for place, end, raw in zip(places, ends, raws, strict=True):
             if end - place < UNLOCKED_FROM:
                 writable[place:end] = raw
             else:
-                np.copyto(array[place:end], np.frombuffer(raw, np.uint8))
+                ctypes.memmove(self._address + place, _address(raw), end - place)
         return ends[-1]
 
     def compare(self, offset: int, buffer: Buffer) -> bool:
@@ -206,9 +205,10 @@ class Segment:
         self._check_range(offset, len(raw))
         if not len(raw):
             return True
-        array = self._array  # held, so that a close in another thread cannot unmap it under our feet
-        theirs = np.frombuffer(raw, np.uint8)
-        return bool(_libc().memcmp(_address(array) + offset, _address(theirs), len(raw)) == 0)
+        held = self._writable  # so that a close in another thread cannot unmap it under our feet
+        same = _libc().memcmp(self._address + offset, _address(raw), len(raw)) == 0
+        del held
+        return bool(same)
 
     def close(self) -> None:
         """Let go of the memory, which ends when no process maps it any more. A second call does nothing."""
@@ -222,7 +222,6 @@ class Segment:
                 self._file.unlink(missing_ok=True)
         # Our references go, and with them the mapping, unless a view lives on somewhere: then it goes with that.
         self._writable = self._readable = memoryview(b"")
-        self._array = np.empty(0, np.uint8)
         del self._map
 
     def __enter__(self) -> Self:
@@ -372,8 +371,11 @@ def _make_file(capacity: int, folder: Path) -> tuple[int, Path]:
     return fd, Path(name)
 
 
-def _address(array: npt.NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
+def _address(buffer: Buffer) -> int:
+    """Where a buffer lies, read-only ones included."""
+    import numpy as np  # only here: it costs a daemon or an idle worker more than all the rest of this module
+
+    address: int = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
     return address
 
 

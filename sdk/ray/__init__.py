@@ -11,6 +11,8 @@
 Importing it has no effects; ``ray.init()``, or the first remote call, connects or starts a cluster.
 """
 
+import os
+import sys
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
@@ -33,10 +35,35 @@ _HOMES: dict[str, str] = {
     **dict.fromkeys(
         ("ActorClassID", "ActorID", "FunctionID", "JobID", "NodeID", "PlacementGroupID", "TaskID", "UniqueID", "WorkerID"), "ray._ids"
     ),
+    **dict.fromkeys(
+        (
+            "ClientBuilder", "Language", "LoggingConfig", "SCRIPT_MODE", "WORKER_MODE", "client", "cpp_function", "java_actor_class",
+            "java_function",
+        ),
+        "ray._unsupported",
+    ),
     "method": "ray._method",
     "get_runtime_context": "ray._context",
 }  # fmt: skip
 _SUBPACKAGES = ("actor", "cloudpickle", "exceptions", "remote_function", "runtime_context", "util")
+
+
+def _refuse_upstream() -> None:
+    """Two distributions that both own the package ``ray`` cannot share an environment: whichever was installed last has overwritten parts of the other."""
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            if name.startswith("ray-") and name.endswith(".dist-info"):
+                raise ImportError(
+                    f"the distribution 'ray' ({name[4:-10]}) is installed in {folder} together with 'rayd'; both provide the package 'ray'."
+                    " Uninstall one: `pip uninstall ray`, then reinstall rayd with `pip install --force-reinstall --no-deps rayd`."
+                )
+
+
+_refuse_upstream()
 
 
 def is_initialized() -> bool:

@@ -395,6 +395,9 @@ def kill(handle: Any, no_restart: bool) -> None:
     """See ``ray.kill``."""
     if not isinstance(handle, ActorHandle):
         raise ValueError(f"ray.kill() takes an actor handle, got {type(handle).__name__}; cancel a task with ray.cancel(ref)")
+    session = _session.current
+    if session is None or session.client is not handle._client:
+        raise ValueError(f"{handle!r} belongs to a session that has ended, and so has the actor")
     handle._client.link.post((KILL, handle._aid, no_restart))
     handle._client.link.flush()
 

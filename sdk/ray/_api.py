@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from ray import _actor, _session, exceptions
+from ray._client import Client, foreign
 from ray._generators import ObjectRefGenerator
 from ray._refs import ObjectRef
 from ray._remote import make_remote_function
@@ -38,13 +39,9 @@ def remote(*args: Any, **options: Any) -> Any:
 def _make_remote(target: Any, options: dict[str, Any]) -> Any:
     if inspect.isclass(target):
         return _actor.make_actor_class(target, options)
-    if inspect.isfunction(target) or inspect.isbuiltin(target) or _is_cython_function(target):
+    if inspect.isfunction(target) or type(target).__name__ == "cython_function_or_method":
         return make_remote_function(target, options)
     raise TypeError(f"@ray.remote goes above a function or a class, not above {target!r} of type {type(target).__name__}")
-
-
-def _is_cython_function(target: Any) -> bool:
-    return type(target).__name__ == "cython_function_or_method"
 
 
 @overload
@@ -62,13 +59,15 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
 
     Raises:
         GetTimeoutError: not everything was there in time.
-        ValueError: not a reference, or not a list of them.
+        ValueError: neither a reference nor a list, or a reference of an earlier session.
+        TypeError: the list contains something else.
     """
-    client = _session.need().client
     if type(refs) is ObjectRef:
+        client = _owner(refs)
         if refs._kind == 0:
             return deserialize(refs._data)
-        return client.get((_own(client, refs),), timeout)[0]
+        _warn_if_blocking()
+        return client.get((refs,), timeout)[0]
     if isinstance(refs, ObjectRefGenerator):
         return refs
     if not isinstance(refs, list):
@@ -77,19 +76,20 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         )
     for ref in refs:
         if type(ref) is not ObjectRef:
-            raise ValueError(f"ray.get() takes a list of ObjectRefs; it contains a {type(ref).__name__}{_hint(ref)}")
-        if ref._client is not client:
-            _own(client, ref)
+            raise TypeError(f"ray.get() takes a list of ObjectRefs; it contains a {type(ref).__name__}{_hint(ref)}")
+    client = _owner(refs[0]) if refs else _session.need().client
+    client.check_own(refs)
     _warn_if_blocking()
     return client.get(refs, timeout)
 
 
-def _own(client: Any, ref: ObjectRef[Any]) -> ObjectRef[Any]:
-    if ref._client is not client:
-        raise exceptions.ObjectLostError(
-            f"{ref!r} belongs to a session that has ended; objects end with their session. Create it again after ray.init()."
-        )
-    return ref
+def _owner(ref: ObjectRef[Any]) -> Client:
+    """The client of a reference, if it is that of the present session."""
+    session = _session.current
+    client = ref._client
+    if client is None or session is None or session.client is not client:
+        raise foreign(ref)
+    return client
 
 
 def _hint(value: Any) -> str:
@@ -148,7 +148,6 @@ def wait(
         TypeError: not a list of references.
         ValueError: duplicates, or a ``num_returns`` or ``timeout`` that makes no sense.
     """
-    client = _session.need().client
     if not isinstance(waitables, list):
         raise TypeError(f"ray.wait() takes a list of ObjectRefs, got {type(waitables).__name__}; for one write ray.wait([ref])")
     if timeout is not None and timeout < 0:
@@ -156,11 +155,9 @@ def wait(
     if not waitables:
         return [], []
     if set(map(type, waitables)) != {ObjectRef}:
-        return _wait_mixed(client, waitables, num_returns, timeout)
+        return _wait_mixed(waitables, num_returns, timeout)
     _check_wait(waitables, num_returns)
-    if waitables[0]._client is not client:
-        _own(client, waitables[0])
-    return client.wait(waitables, num_returns, timeout)
+    return _owner(waitables[0]).wait(waitables, num_returns, timeout)
 
 
 def _check_wait(waitables: list[Any], num_returns: int) -> None:
@@ -170,11 +167,12 @@ def _check_wait(waitables: list[Any], num_returns: int) -> None:
         raise ValueError(f"num_returns={num_returns}: must be from 1 to the number of references, {len(waitables)}")
 
 
-def _wait_mixed(client: Any, waitables: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+def _wait_mixed(waitables: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
     for item in waitables:
         if type(item) is not ObjectRef and not isinstance(item, ObjectRefGenerator):
             raise TypeError(f"ray.wait() takes a list of ObjectRefs; it contains a {type(item).__name__}{_hint(item)}")
     _check_wait(waitables, num_returns)
+    client = _session.need().client
 
     def is_ready(item: Any) -> bool:
         return item._settled() if isinstance(item, ObjectRefGenerator) else item._kind >= 0
@@ -204,8 +202,7 @@ def cancel(waitable: Any, *, force: bool = False, recursive: bool = True) -> Non
     ref = waitable.completed() if isinstance(waitable, ObjectRefGenerator) else waitable
     if type(ref) is not ObjectRef:
         raise TypeError(f"ray.cancel() takes an ObjectRef that a task returned, got {type(waitable).__name__}; end an actor with ray.kill()")
-    client = _own(_session.need().client, ref)._client
-    assert client is not None
+    client = _owner(ref)
     if force and client.is_actor_call(ref._id):
         raise ValueError("force=True would kill the actor and all its state; use ray.kill(actor) if that is meant, or cancel without force")
     client.link.post((CANCEL, ref._id, force, recursive))

@@ -6,14 +6,12 @@ and then passed like references, see ``_repeats``.
 """
 
 import pickle
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ray._client import Client, foreign
 from ray._refs import ObjectRef
 from ray._serialize import serialize
 from rayd.wire.messages import INLINE_BYTES_MAX
-
-if TYPE_CHECKING:
-    from ray._client import Client
 
 _PLAIN: Final = frozenset({int, float, bool, type(None), str, bytes})
 # An argument of at least this size is looked at on its own, and stored once if it comes again.
@@ -23,7 +21,7 @@ _SHORT: Final = 4096
 Packed = tuple[bytes, bytes, list[bytes], list[bytes], Any]
 
 
-def pack(client: "Client", args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> Packed:
+def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> Packed:
     """Serialize arguments.
 
     Args:
@@ -46,7 +44,7 @@ def pack(client: "Client", args: tuple[Any, ...], kwargs: dict[str, Any], what: 
     return _pack_any(client, args, kwargs, what)
 
 
-def _pack_any(client: "Client", args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> Packed:
+def _pack_any(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> Packed:
     slots: list[int | str] = []
     refs: list[ObjectRef[Any]] = []
     values: list[Any] = []
@@ -65,6 +63,8 @@ def _pack_any(client: "Client", args: tuple[Any, ...], kwargs: dict[str, Any], w
             refs.append(ref)
     body: Any = {"a": values, "k": named, "s": slots} if slots or named else tuple(values)
     packed = serialize(body, f"the arguments of {what}")
+    if packed.contained:
+        client.check_own(packed.contained)
     deps = [ref._id for ref in refs]
     contained = [ref._id for ref in packed.contained]
     if packed.size <= INLINE_BYTES_MAX:
@@ -73,9 +73,11 @@ def _pack_any(client: "Client", args: tuple[Any, ...], kwargs: dict[str, Any], w
     return b"", holder._id, deps, contained, (holder, refs)
 
 
-def _as_ref(client: "Client", value: Any) -> ObjectRef[Any] | None:
+def _as_ref(client: Client, value: Any) -> ObjectRef[Any] | None:
     """The reference to pass instead of a value, if it is one or is large enough to be stored on its own."""
     if type(value) is ObjectRef:
+        if value._client is not client:
+            raise foreign(value)
         return value
     size = getattr(value, "nbytes", 0)
     if type(size) is int and size >= LARGE_BYTES and type(value).__module__ == "numpy":

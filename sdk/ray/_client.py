@@ -3,8 +3,6 @@
 Everything here works the same in a driver and in a worker. Submission is in ``_submit``; the connection itself in ``_link``.
 """
 
-import asyncio
-import concurrent.futures
 import itertools
 import os
 import socket
@@ -14,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from ray import exceptions
+from ray._awaiting import Awaiting
 from ray._link import Link
 from ray._refs import ASKED, UNASKED, ObjectRef
 from ray._serialize import Serialized, deserialize, has_views, serialize
@@ -52,12 +51,13 @@ class Client:
         self._refusal = ""
         self._replies: dict[int, tuple[bool, Any] | None] = {}
         self._requests = itertools.count(1)
-        self._notify: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+        self.awaiting = Awaiting(self)
         self._failures = 0
         self._anchors: dict[int, tuple[Any, ObjectRef[Any]]] = {}
         self.streams: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
         self.on_stop_task: Callable[[bytes], None] = _ignore
         self.on_credit: Callable[[bytes, int], None] = _ignore
+        self.should_stop: Callable[[], bool] | None = None
         self.before_block: Callable[[], None] | None = None
         self.after_block: Callable[[], None] | None = None
         self.link.wait_until(lambda: self._welcome is not None or bool(self._refusal))
@@ -72,6 +72,7 @@ class Client:
         self._put_tail = self._tail + FIRST_RETURN
         self._count = itertools.count(1)
         self._segment: Segment | None = None
+        self.kept: list[ObjectRef[Any]] = []
         self.exports: Any = None
         self.repeats: Any = None
         self.default_retries = 3
@@ -158,11 +159,8 @@ class Client:
         ref._kind = kind
         if kind >= m.ERROR:
             self._failures += 1
-        waiters = ref._waiters
-        if waiters is not None:
-            ref._waiters = None
-            for waiter in waiters:
-                waiter(ref)
+        if ref._waiters is not None:
+            self.awaiting.filled(ref)
 
     def _on_item(self, tid: bytes, index: int, kind: int, data: Any) -> None:
         ref = self.intern(tid + (index + 1).to_bytes(4, "little"))  # the daemon already counts our hold
@@ -173,25 +171,19 @@ class Client:
 
     def _after_batch(self) -> None:
         """Run what asyncio loops have to learn, one hop per loop."""
-        if self._notify:
-            notify, self._notify = self._notify, {}
-            for loop, calls in notify.items():
-                _call_in(loop, calls)
+        self.awaiting.hand_over()
         if self.link.broken and not self._refusal:
             self._refusal = self.link.broken
             self._fail_everything()
 
     def _fail_everything(self) -> None:
         fault = {"code": "shutdown", "message": self.link._lost_text()}
-        for hold in list(self.refs.values()):
-            ref = hold()
-            if ref is not None and ref._kind < 0 and ref._waiters:
+        for ref in list(self.awaiting.watched):
+            if ref._kind < 0:
                 self.fill(ref, m.FAULT, fault)
         for stream in list(self.streams.values()):
             stream._on_end(-1)
-        notify, self._notify = self._notify, {}
-        for loop, calls in notify.items():
-            _call_in(loop, calls)
+        self.awaiting.hand_over()
 
     def is_actor_call(self, oid: bytes) -> bool:
         """Whether the object is the result of an actor call made here and not finished."""
@@ -241,6 +233,12 @@ class Client:
             self._segment = Segment.attach(self.info["store_path"], self.info["store_capacity"])
         return self._segment
 
+    def check_own(self, refs: Iterable[ObjectRef[Any]]) -> None:
+        """Raise ValueError for references of another session."""
+        for ref in refs:
+            if ref._client is not self:
+                raise foreign(ref)
+
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value."""
         return self.put_serialized(serialize(value, "the value given to ray.put()"))
@@ -248,6 +246,8 @@ class Client:
     def put_serialized(self, value: Serialized) -> ObjectRef[Any]:
         """Store a value that is already serialized."""
         oid = next(self._count).to_bytes(8, "little") + self._put_tail
+        if value.contained:
+            self.check_own(value.contained)
         contained = [ref._id for ref in value.contained]
         if value.size <= m.INLINE_BYTES_MAX:
             data = value.to_bytes()
@@ -362,15 +362,23 @@ class Client:
     def block_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
         """Flush and read until ``done()``; in a worker the daemon is told, so that it can lend our CPU out."""
         link = self.link
-        before = self.before_block
-        if before is not None and not done():
-            before()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        before, after = self.before_block, self.after_block
+        if before is None or after is None or done():
+            link.flush()
+            return link.wait_until(done, deadline)
+        before()
         link.flush()
         try:
-            return link.wait_until(done, None if timeout is None else time.monotonic() + timeout)
+            return link.wait_until(lambda: self._stopping() or done(), deadline) and done()
         finally:
-            if before is not None and self.after_block is not None:
-                self.after_block()
+            after()
+
+    def _stopping(self) -> bool:
+        """In a worker: raise what ``ray.cancel`` means for the task that waits here."""
+        if self.should_stop is not None and self.should_stop():
+            raise KeyboardInterrupt
+        return False
 
     def wait(
         self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None
@@ -392,126 +400,12 @@ class Client:
         chosen = set(ready)
         return [refs[index] for index in ready], [ref for index, ref in enumerate(refs) if index not in chosen]
 
-    # ---- asynchronous ------------------------------------------------------------------------------------------------
-
-    def _watch(self, ref: ObjectRef[Any], waiter: Callable[[ObjectRef[Any]], None]) -> None:
-        """Call ``waiter`` in the reading thread once the reference is filled; the caller flushes."""
-        if ref._waiters is None:
-            ref._waiters = [waiter]
-        else:
-            ref._waiters.append(waiter)
-        self.ask((ref,))
-        self.link.start_reader()
-        if ref._kind >= 0 and ref._waiters and waiter in ref._waiters:  # filled between the look and the enlisting
-            ref._waiters.remove(waiter)
-            waiter(ref)
-            self._after_batch()
-
-    def flush_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Flush once at the end of the loop's present turn."""
-        if getattr(loop, "_ray_flush", None) is not self:
-            try:
-                loop._ray_flush = self  # type: ignore[attr-defined]
-            except AttributeError:  # uvloop's loops take no attributes
-                loop.call_soon(self.link.flush)
-                return
-
-            def flush() -> None:
-                loop._ray_flush = None  # type: ignore[attr-defined]
-                self.link.flush()
-
-            loop.call_soon(flush)
-
-    def asyncio_future(self, ref: ObjectRef[Any]) -> "asyncio.Future[Any]":
-        """See ``ObjectRef.as_future``."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        if ref._kind >= 0:
-            _resolve(self, ref, future)
-            return future
-
-        def waiter(filled: ObjectRef[Any]) -> None:
-            self._notify.setdefault(loop, []).append(lambda: _resolve(self, filled, future))
-
-        def cancelled(done: "asyncio.Future[Any]") -> None:
-            if done.cancelled() and ref._kind < 0:
-                if ref._waiters and waiter in ref._waiters:
-                    ref._waiters.remove(waiter)
-                if not ref._waiters:
-                    self.link.post((m.CANCEL, ref._id, False, True))
-
-        self._watch(ref, waiter)
-        self.flush_in(loop)
-        future.add_done_callback(cancelled)
-        return future
-
-    def thread_future(self, ref: ObjectRef[Any]) -> "concurrent.futures.Future[Any]":
-        """See ``ObjectRef.future``."""
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def waiter(filled: ObjectRef[Any]) -> None:
-            if future.set_running_or_notify_cancel():
-                _resolve(self, filled, future)
-
-        if ref._kind >= 0:
-            waiter(ref)
-        else:
-            self._watch(ref, waiter)
-            self.link.flush()
-        return future
-
-    def add_done_callback(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], Any], context: Any) -> None:
-        """See ``ObjectRef.add_done_callback``."""
-        try:
-            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        waiter = _Callback(self, callback, loop, context)
-        if ref._kind >= 0:
-            waiter(ref)
-            self._after_batch()
-            return
-        self._watch(ref, waiter)
-        if loop is not None:
-            self.flush_in(loop)
-        else:
-            self.link.flush()
-
-    def remove_done_callback(self, ref: ObjectRef[Any], callback: Callable[[ObjectRef[Any]], Any]) -> int:
-        """See ``ObjectRef.remove_done_callback``."""
-        waiters = ref._waiters or []
-        kept = [waiter for waiter in waiters if not (isinstance(waiter, _Callback) and waiter.callback == callback)]
-        ref._waiters = kept or None
-        return len(waiters) - len(kept)
-
     def close(self) -> None:
         """End the session's connection."""
         self.link.close()
         self._after_batch()
         if self._segment is not None and not self._anchors:
             self._segment.close()
-
-
-class _Callback:
-    """A done-callback, called in its loop if it has one."""
-
-    __slots__ = ("callback", "client", "context", "loop")
-
-    def __init__(
-        self, client: Client, callback: Callable[[Any], Any], loop: asyncio.AbstractEventLoop | None, context: Any
-    ) -> None:
-        self.client = client
-        self.callback = callback
-        self.loop = loop
-        self.context = context
-
-    def __call__(self, ref: ObjectRef[Any]) -> None:
-        if self.loop is None:
-            self.callback(ref)
-        elif self.context is None:
-            self.client._notify.setdefault(self.loop, []).append(lambda: self.callback(ref))
-        else:
-            self.client._notify.setdefault(self.loop, []).append(lambda: self.context.run(self.callback, ref))
 
 
 def _first_ready(refs: list[ObjectRef[Any]], limit: int) -> list[int]:
@@ -524,33 +418,11 @@ def _first_ready(refs: list[ObjectRef[Any]], limit: int) -> list[int]:
     return ready
 
 
-def _resolve(client: Client, ref: ObjectRef[Any], future: Any) -> None:
-    if isinstance(future, asyncio.Future) and future.done():
-        return
-    try:
-        value = client.value_of(ref)
-    except BaseException as error:  # whatever the task raised belongs to whoever awaits
-        future.set_exception(_future_safe(error))
-        return
-    future.set_result(value)
-
-
-def _future_safe(error: BaseException) -> BaseException:
-    """StopIteration cannot be raised into a future."""
-    return (
-        RuntimeError(f"the task raised {type(error).__name__}: {error}") if isinstance(error, StopIteration) else error
+def foreign(ref: ObjectRef[Any]) -> ValueError:
+    """The error for a reference that is used outside its session."""
+    return ValueError(
+        f"{ref!r} belongs to a session that has ended, or to none; objects end with their session. Create it again after ray.init()."
     )
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, calls: list[Callable[[], None]]) -> None:
-    def run() -> None:
-        for call in calls:
-            call()
-
-    try:
-        loop.call_soon_threadsafe(run)
-    except RuntimeError:  # the loop was closed; nobody waits there any more
-        return
 
 
 def _ignore(*_: Any) -> None:

@@ -94,6 +94,7 @@ class Executor:
         self._blocking = 0
         client.on_stop_task = self._on_stop_task
         client.on_credit = self._credit.__setitem__
+        client.should_stop = self._should_stop
         client.before_block = self._before_block
         client.after_block = self._after_block
 
@@ -271,6 +272,8 @@ class Executor:
     def _deliver(self, call: Running, result: Any, started: int) -> None:
         what = call.what
         if what.num_returns == 1 and not what.dynamic:
+            if what.options.get("generator"):
+                result = self._exactly(what, result)[0]
             kind, data, contained = self.pack_result(result, what.name)
             run_us = (time.perf_counter_ns() - started) // 1000
             self.client.link.post_quietly((m.DONE, call.tid, kind, data, contained, run_us))
@@ -429,6 +432,10 @@ class Executor:
         """Whether ``ray.cancel`` was called for it."""
         self.client.link.poll()
         return call.tid in self.stopped
+
+    def _should_stop(self) -> bool:
+        call = self.main
+        return call is not None and call.tid in self.stopped and self.actor is None
 
     def _before_block(self) -> None:
         self.client.link.post_quietly((m.BLOCKED,))

@@ -44,7 +44,7 @@ class ObjectRefGenerator:
     def _wake(self) -> None:
         sleepers, self._sleepers = self._sleepers, []
         for loop, event in sleepers:
-            self._client._notify.setdefault(loop, []).append(event.set)
+            self._client.awaiting.call_in(loop, event.set)
 
     # ---- iteration ---------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class ObjectRefGenerator:
             self._sleepers.append((loop, event))
             self._ask()
             self._client.link.start_reader()
-            self._client.flush_in(loop)
+            self._client.awaiting.flush_in(loop)
             if self._settled():
                 break
             await event.wait()

@@ -131,6 +131,10 @@ def init(
     unknown = sorted(set(kwargs) - _ACCEPTED)
     if unknown:
         raise RuntimeError(f"ray.init() does not know {', '.join(unknown)}; see help(ray.init) for its keywords")
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError(f"namespace={namespace!r}: a namespace is a text, not {type(namespace).__name__}")
+    if namespace == "":
+        raise ValueError('namespace="" is none; leave it out to get a namespace of your own')
     if local_mode:
         raise RuntimeError("local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()")
     with _session._lock:
@@ -169,7 +173,10 @@ def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) 
             _refuse_machine_settings(machine, record.address)
             return record.socket, None
     if wanted is not None:
-        record = sessions.find(wanted)
+        try:
+            record = sessions.find(wanted)
+        except sessions.NoDaemonError as error:
+            raise ConnectionError(str(error)) from None
         _refuse_machine_settings(machine, record.address)
         return record.socket, None
     from rayd.shell.launch import launch

@@ -125,12 +125,12 @@ class TaskOptions(_Placed):
         """These options, changed by the keywords of ``.options()``; errors as for ``parse``."""
         if not kwargs:
             return self
+        kept = rules.apply(_TASK_RULES, kwargs, "remote functions")
         if "max_calls" in kwargs:
             raise ValueError(
                 "max_calls cannot be set in .options(): workers are shared by all calls; "
                 "set it in @ray.remote(max_calls=...)."
             )
-        kept = rules.apply(_TASK_RULES, kwargs, "remote functions")
         return _task({**self.given, **kept}, self.is_generator)
 
     def resources(self) -> Mapping[str, float]:
@@ -177,12 +177,12 @@ class ActorOptions(_Placed):
         """These options, changed by the keywords of ``.options()``; errors as for ``parse``."""
         if not kwargs:
             return self
+        kept = rules.apply(_ACTOR_RULES, kwargs, "actors")
         if "concurrency_groups" in kwargs:
             raise ValueError(
                 "concurrency_groups cannot be set in .options(): methods refer to them; "
                 "set it in @ray.remote(concurrency_groups=...)."
             )
-        kept = rules.apply(_ACTOR_RULES, kwargs, "actors")
         return _actor({**self.given, **kept}, self.is_async)
 
     def placement_resources(self) -> Mapping[str, float]:

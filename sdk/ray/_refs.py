@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
@@ -37,7 +38,24 @@ class _Pickling(threading.local):
 pickling = _Pickling()
 
 
-class ObjectRef(Generic[T_co]):
+class _Interning(type):
+    """Makes ``ObjectRef(id)`` the one reference of that id, as everywhere else."""
+
+    def __call__(cls, id: bytes) -> Any:
+        if type(id) is not bytes or len(id) != OBJECT_ID_BYTES:
+            raise ValueError(f"an object id has {OBJECT_ID_BYTES} bytes, got {id!r:.80}")
+        from ray import _session
+
+        session = _session.find()
+        if session is not None:
+            return session.client.receive(id)
+        known = _loose.get(id)
+        if known is None:
+            known = _loose[id] = super().__call__(id)
+        return known
+
+
+class ObjectRef(Generic[T_co], metaclass=_Interning):
     """A reference to an object that exists or will exist: the result of a task or of ``ray.put``.
 
     It can be awaited (``await ref``), passed to tasks, put into other objects, and given to ``ray.get`` and ``ray.wait``. It is also
@@ -47,8 +65,6 @@ class ObjectRef(Generic[T_co]):
     __slots__ = ("__weakref__", "_client", "_data", "_id", "_kind", "_waiters")
 
     def __init__(self, id: bytes) -> None:
-        if type(id) is not bytes or len(id) != OBJECT_ID_BYTES:
-            raise ValueError(f"an object id has {OBJECT_ID_BYTES} bytes, got {id!r:.80}")
         self._id = id
         self._kind = UNASKED
         self._data: Any = None
@@ -103,10 +119,7 @@ class ObjectRef(Generic[T_co]):
         Raises:
             ValueError: not 28 bytes.
         """
-        from ray import _session
-
-        session = _session.find()
-        return cls(binary) if session is None else session.client.intern(cls(binary)._id)
+        return cls(binary)
 
     @classmethod
     def from_hex(cls, text: str) -> "ObjectRef[Any]":
@@ -119,8 +132,9 @@ class ObjectRef(Generic[T_co]):
     def __reduce__(self) -> tuple[Any, ...]:
         found = pickling.found
         if found is None:
-            _refuse_foreign_pickle(self)
-        found.append(self)
+            _keep_foreign_copy(self)
+        else:
+            found.append(self)
         return _restore, (self._id,)
 
     def __copy__(self) -> "ObjectRef[T_co]":
@@ -153,11 +167,11 @@ class ObjectRef(Generic[T_co]):
         Raises:
             RuntimeError: no event loop is running in this thread, or the session has ended.
         """
-        return self._need_client().asyncio_future(self)
+        return self._need_client().awaiting.asyncio_future(self)
 
     def future(self) -> "concurrent.futures.Future[T_co]":
         """A ``concurrent.futures.Future`` with the object's value."""
-        return self._need_client().thread_future(self)
+        return self._need_client().awaiting.thread_future(self)
 
     def done(self) -> bool:
         """Whether the value, or its error, has arrived in this process."""
@@ -190,12 +204,12 @@ class ObjectRef(Generic[T_co]):
 
     def add_done_callback(self, callback: Callable[["ObjectRef[Any]"], Any], *, context: Any = None) -> None:
         """Call ``callback(ref)`` once it is done: in the running event loop, else in the thread that learns of it."""
-        self._need_client().add_done_callback(self, callback, context)
+        self._need_client().awaiting.add_done_callback(self, callback, context)
 
     def remove_done_callback(self, callback: Callable[["ObjectRef[Any]"], Any]) -> int:
         """Take callbacks back; returns how many there were."""
         client = self._client
-        return 0 if client is None else client.remove_done_callback(self, callback)
+        return 0 if client is None else client.awaiting.remove_done_callback(self, callback)
 
     def _on_completed(self, callback: Callable[[Any], Any]) -> None:
         """Call ``callback(value)`` once it is done."""
@@ -209,17 +223,25 @@ class ObjectRef(Generic[T_co]):
         return self._client
 
 
+# References made by hand while there is no session.
+_loose: "weakref.WeakValueDictionary[bytes, ObjectRef[Any]]" = weakref.WeakValueDictionary()
+
 # The name of 2019.
 ObjectID = ObjectRef
 
 
-def _refuse_foreign_pickle(ref: ObjectRef[Any]) -> NoReturn:
-    from ray.exceptions import OufOfBandObjectRefSerializationException
+def _keep_foreign_copy(ref: ObjectRef[Any]) -> None:
+    """Somebody pickles a reference without ray: that copy is not counted, so the object is kept for the whole session."""
+    if os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1") == "0":
+        from ray.exceptions import OufOfBandObjectRefSerializationException
 
-    raise OufOfBandObjectRefSerializationException(
-        f"{ref!r} was pickled by other means than ray (pickle or cloudpickle called directly), so the object could be freed while that copy"
-        " exists. Pass the reference as an argument, return it, or ray.put a value that contains it."
-    )
+        raise OufOfBandObjectRefSerializationException(
+            f"{ref!r} was pickled by other means than ray (pickle or cloudpickle called directly), which"
+            " RAY_allow_out_of_band_object_ref_serialization=0 forbids. Pass the reference as an argument, return it, or ray.put a value that"
+            " contains it."
+        )
+    if ref._client is not None:
+        ref._client.kept.append(ref)
 
 
 def _restore(binary: bytes) -> ObjectRef[Any]:
