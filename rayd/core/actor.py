@@ -109,15 +109,15 @@ class Actors:
     Args:
         state: the node's tables.
         tasks: the common end of tasks.
-        release_name: tells the directory that a name is free again.
+        on_death: called with an actor that has just died.
     """
 
-    def __init__(self, state: NodeState, tasks: Dispatcher, release_name: Callable[[Actor], None]) -> None:
+    def __init__(self, state: NodeState, tasks: Dispatcher, on_death: Callable[[Actor], None]) -> None:
         self.state = state
         self.tasks = tasks
         self.by_id: dict[bytes, Actor] = {}
         self.placing: dict[bytes, Actor] = {}
-        self._release_name = release_name
+        self._on_death = on_death
 
     # ---- creation ----------------------------------------------------------------------------------------------------
 
@@ -389,7 +389,7 @@ class Actors:
         actor.state = ActorState.DEAD
         actor.fault = why
         self.placing.pop(actor.aid, None)
-        self._release_name(actor)
+        self._on_death(actor)
         worker = actor.worker
         waiting = [*(worker.inflight.values() if worker else ()), *actor.queue, *(t for row in actor.stalled.values() for t in row)]
         actor.queue.clear()
@@ -415,17 +415,25 @@ class Actors:
         if list(worker.inflight).index(task.tid) >= begun:  # mailed, but others are before it
             self.tasks.finish(task, FAULT, cancelled(task), None)
 
-    def end_job(self, job: bytes) -> None:
-        """The driver has gone: everything not detached ends."""
-        for actor in list(self.by_id.values()):
-            if actor.spec.job == job and not actor.detached and actor.state is not ActorState.DEAD:
-                text = f"The actor {actor.title()} died: the driver that created it has ended."
-                worker = actor.worker
-                actor.restarts_left = 0
-                self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex()))
-                if worker is not None:
-                    worker.fate = "the driver has ended"
-                    self.state.effects.others.append(KillWorker(worker.wid))
+    def end_abandoned(self, job: bytes) -> bool:
+        """A job's driver has gone: its actors end, but not detached ones and those they have created; whether there were any."""
+        found = [
+            actor
+            for actor in self.by_id.values()
+            if actor.spec.job == job
+            and not actor.detached
+            and actor.state is not ActorState.DEAD
+            and self.state.is_abandoned(actor.creation)
+        ]
+        for actor in found:
+            text = f"The actor {actor.title()} died: the driver that created it has ended."
+            worker = actor.worker
+            actor.restarts_left = 0
+            if worker is not None:
+                worker.fate = "the driver has ended"
+                self.state.effects.others.append(KillWorker(worker.wid))
+            self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex()))
+        return bool(found)
 
     def reply_exists(self, conn: Conn, req: int, actor: Actor) -> None:
         """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""

@@ -86,6 +86,8 @@ class Dispatcher:
         if task.deps is not None and self.fail_on_bad_argument(task):
             return
         spec = task.spec
+        if spec.job_ended and self.end_if_abandoned(task):
+            return
         spec.queue.append(task)
         self._awaits_worker(spec)
 
@@ -104,6 +106,13 @@ class Dispatcher:
                 self.finish(task, kind, data, None)
                 return True
         return False
+
+    def end_if_abandoned(self, task: Task) -> bool:
+        """Cancel a task that has not begun and that nobody alive has submitted; whether it is over."""
+        if not task.done and self.state.is_abandoned(task):
+            text = f"Task {task.spec.name} ({task.tid.hex()}) was cancelled: the driver that submitted it has ended."
+            self.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
+        return task.done
 
     def _report_unsatisfiable(self, spec: Spec) -> None:
         missing = self.state.ledger.can_ever_fit(spec.demand)
@@ -218,10 +227,15 @@ class Dispatcher:
         if task.retries == 0 or task.done:
             return False
         task.retries -= task.retries > 0
-        task.worker = 0
-        task.spec.queue.appendleft(task)
-        self._awaits_worker(task.spec)
+        self._queue_again(task)
         return True
+
+    def _queue_again(self, task: Task) -> None:
+        """Before all others: it was handed out once."""
+        task.worker = 0
+        if not task.done and not (task.spec.job_ended and self.end_if_abandoned(task)):
+            task.spec.queue.appendleft(task)
+            self._awaits_worker(task.spec)
 
     def record(self, worker: Worker, task: Task, run_us: int, ok: bool) -> None:
         """Remember a finished run for the timeline and the counters."""
@@ -331,10 +345,7 @@ class Dispatcher:
         tail = list(worker.inflight.values())[len(worker.inflight) - count :] if count else []
         for task in reversed(tail):
             del worker.inflight[task.tid]
-            task.worker = 0
-            if not task.done:
-                task.spec.queue.appendleft(task)
-                self._awaits_worker(task.spec)
+            self._queue_again(task)
         self.crowded.pop(worker.wid, None)
         if not worker.inflight and worker.state is WorkerState.LEASED:
             self._end_lease(worker)
@@ -361,10 +372,7 @@ class Dispatcher:
         worker.inflight.clear()
         self.give_back(worker)
         for task in reversed(tasks[len(read) :]):
-            task.worker = 0
-            if not task.done:
-                task.spec.queue.appendleft(task)
-                self._awaits_worker(task.spec)
+            self._queue_again(task)
         for task in read:
             if worker.fate is None and self._retry(task):
                 continue

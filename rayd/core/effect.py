@@ -5,14 +5,12 @@ mailboxes are kept in plain lists because they are the hot path; the rest are sm
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from rayd.wire.messages import Message
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(NamedTuple):
     """Fork a worker; answer with ``WorkerStarted`` or, when that is impossible, ``WorkerExited``."""
 
     worker: int
@@ -20,43 +18,37 @@ class StartWorker:
     env: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(NamedTuple):
     """SIGKILL the worker's process group; ``WorkerExited`` follows by itself."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class RetireWorker:
+class RetireWorker(NamedTuple):
     """Close the mailbox: the worker ends by itself once it has read everything."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class TakeBack:
+class TakeBack(NamedTuple):
     """Drain the unread datagrams of a mailbox and answer with ``TakenBack`` before anything else is mailed to it."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(NamedTuple):
     """SIGINT to the worker, after the messages of the same step have been written to it."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloseConnection:
+class CloseConnection(NamedTuple):
     """Flush what was sent, then close."""
 
     conn: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopDaemon:
+class StopDaemon(NamedTuple):
     """Shut everything down in order and exit."""
 
     reason: str

@@ -1,13 +1,11 @@
 """Everything that can happen to a node core. The shell translates sockets, processes and timers into these."""
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from rayd.wire.messages import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(NamedTuple):
     """A client has introduced itself with an acceptable HELLO and was authenticated by the shell.
 
     Attributes:
@@ -23,31 +21,27 @@ class Connected:
     worker: int = 0
 
 
-@dataclass(slots=True)
-class Received:
+class Received(NamedTuple):
     """Messages of one connection, oldest first, already checked against ``SCHEMAS``."""
 
     conn: int
     messages: list[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(NamedTuple):
     """The connection is gone; every message received before has been delivered."""
 
     conn: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStarted:
+class WorkerStarted(NamedTuple):
     """The worker process exists."""
 
     worker: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(NamedTuple):
     """The worker process is gone and its last messages have been delivered.
 
     Attributes:
@@ -63,16 +57,14 @@ class WorkerExited:
     unread: int
 
 
-@dataclass(frozen=True, slots=True)
-class TakenBack:
+class TakenBack(NamedTuple):
     """Answer to ``TakeBack``: that many bodies, the last ones mailed, were never read by the worker."""
 
     worker: int
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """Time has passed ``next_deadline``."""
 
 

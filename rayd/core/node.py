@@ -10,14 +10,15 @@ from typing import Any, Final
 from rayd.core.actor import Actor, Actors
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
-from rayd.core.effect import CloseConnection, Effects, KillWorker, RetireWorker, StartWorker
+from rayd.core.effect import CloseConnection, Effects, RetireWorker
 from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.jobs import Jobs
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
-from rayd.core.state import Conn, Job, NodeState
+from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Task
-from rayd.core.worker import IDLE_NS_MAX, STARTING_MAX, WorkerState
+from rayd.core.worker import IDLE_NS_MAX, WorkerState
 from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
 from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, TASK_ID_BYTES
 from rayd.store.arena import Arena
@@ -47,12 +48,12 @@ class Node:
         self.streams.objects = self.state.objects
         self.tasks = Dispatcher(self.state, self.streams)
         self.directory = Directory()
-        self.actors = Actors(self.state, self.tasks, self.directory.release)
+        self.actors = Actors(self.state, self.tasks, self._on_actor_death)
+        self.jobs = Jobs(self.state, self.tasks, self.actors)
         self.tasks.actor_ready = self.actors.ready
         self.state.bind(self.tasks.ready, self._unheld)
         self.queries = Queries(self.state, self.tasks, self.actors, self.directory, facts)
-        self._next_job = 1
-        self._next_idle_check = 0
+
         self._handlers: dict[int, Callable[[Conn, Any], None]] = {
             m.EXPORT: self._on_export,
             m.SPEC: self._on_spec,
@@ -163,7 +164,7 @@ class Node:
         state = self.state
         if event.kind == "worker":
             worker = state.pool.workers.get(event.worker)
-            if worker is None or worker.state is not WorkerState.STARTING:
+            if worker is None or worker.state is not WorkerState.STARTING or worker.fate is not None:
                 state.effects.others.append(CloseConnection(event.conn))
                 return
             state.pool.started(worker)
@@ -174,7 +175,7 @@ class Node:
         else:
             job = b""
             if event.kind == "driver":
-                job = self._new_job(event)
+                job = self.jobs.begin(event.conn, event.info)
             elif event.kind == "logs":
                 job = bytes(event.info.get("job", b""))
                 if job in state.jobs:
@@ -183,17 +184,6 @@ class Node:
         state.conns[event.conn] = conn
         state.effects.sends[event.conn].append((m.WELCOME, self._welcome(conn)))
 
-    def _new_job(self, event: Connected) -> bytes:
-        state = self.state
-        job = self._next_job.to_bytes(4, "big")
-        self._next_job += 1
-        namespace = str(event.info.get("namespace") or f"anonymous-{job.hex()}")
-        state.jobs[job] = Job(job, event.conn, namespace, event.info, state.now)
-        key = (job, tuple(sorted(dict(event.info.get("env_vars") or {}).items())))
-        for _ in range(min(state.pool.size, STARTING_MAX)):
-            worker = state.pool.new(key)
-            state.effects.others.append(StartWorker(worker.wid, key[0], key[1]))
-        return job
 
     def _welcome(self, conn: Conn) -> dict[str, Any]:
         job = self.state.jobs.get(conn.job)
@@ -210,40 +200,16 @@ class Node:
         if conn is None:
             return
         if conn.kind == "driver":
-            self._end_job(conn)
+            self.jobs.end(conn)
         job = state.jobs.get(conn.job)
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
         if conn.kind in ("driver", "worker"):
             state.objects.forget_connection(conn.conn)
 
-    def _end_job(self, conn: Conn) -> None:
-        """The driver has gone: its tasks are cancelled, its workers killed; detached actors stay."""
-        state = self.state
-        job = state.jobs[conn.job]
-        job.driver = 0
-        self.actors.end_job(conn.job)
-        for spec in state.specs:
-            if spec.job == conn.job:
-                for task in list(spec.queue):
-                    if state.conns.get(task.conn) is None:
-                        task.done = True
-                        self.tasks.settle(task)
-                if not any(not task.done for task in spec.queue):
-                    spec.queue.clear()
-        for worker in list(state.pool.workers.values()):
-            if worker.key[0] == conn.job and worker.state is not WorkerState.ACTOR:
-                worker.fate = worker.fate or "the driver has ended"
-                state.effects.others.append(KillWorker(worker.wid))
-        if not any(a.spec.job == conn.job and a.detached and a.fault is None for a in self.actors.by_id.values()):
-            self._forget_job(conn.job)
-        state.dirty = True
-
-    def _forget_job(self, job: bytes) -> None:
-        state = self.state
-        state.jobs.pop(job, None)
-        for key in [key for key in state.spec_index if key[0] == job]:
-            del state.spec_index[key]
+    def _on_actor_death(self, actor: Actor) -> None:
+        self.directory.release(actor)
+        self.jobs.actor_died(actor)
 
     def _on_worker_exited(self, event: WorkerExited) -> None:
         state = self.state

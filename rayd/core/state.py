@@ -80,8 +80,9 @@ class NodeState:
         self.pool = Pool(max(1, int(resources.get("CPU", 1))))
         self.conns: dict[int, Conn] = {}
         self.jobs: dict[bytes, Job] = {}
-        self.specs: list[Spec] = []
+        self.specs: dict[int, Spec] = {}
         self.spec_index: dict[Any, Spec] = {}
+        self._next_cid = 0
         self.children: dict[bytes, list[Task]] = {}
         self.bodies: dict[bytes, list[Any]] = {}
         self.runs: deque[tuple[str, int, int, int, bytes, bool]] = deque(maxlen=RUNS_KEPT)
@@ -105,9 +106,22 @@ class NodeState:
         spec = self.spec_index.get(key)
         if spec is None:
             demand = Demand.of(options.get("resources") or {})
-            spec = self.spec_index[key] = Spec(len(self.specs), job, options, demand)
-            self.specs.append(spec)
+            spec = self.spec_index[key] = self.specs[self._next_cid] = Spec(self._next_cid, job, options, demand)
+            self._next_cid += 1
         return spec
+
+    def is_abandoned(self, task: Task) -> bool:
+        """Whether the task's driver has gone, and with it the process that submitted the task."""
+        job = self.jobs.get(task.spec.job)
+        if job is None:
+            return True
+        if job.driver:
+            return False
+        conn = self.conns.get(task.conn)
+        if conn is None:
+            return True
+        worker = self.pool.workers.get(conn.worker)
+        return worker is None or worker.fate is not None
 
     def warn(self, job: bytes, text: str, level: str = "warning") -> None:
         """Tell the driver's terminal."""

@@ -31,6 +31,7 @@ class Spec:
         queue: ready tasks, oldest first.
         depth: how many tasks a leased worker may have, from ``average_us``.
         reported: an unsatisfiable demand was reported to the driver.
+        job_ended: the job's driver has gone; its tasks run only for those who survive it.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Spec:
         "function",
         "gpus",
         "job",
+        "job_ended",
         "max_calls",
         "name",
         "num_returns",
@@ -67,6 +69,7 @@ class Spec:
         self.average_us = 0.0
         self.depth = 1
         self.reported = False
+        self.job_ended = False
 
     def observe(self, run_us: int) -> None:
         """Learn from one finished run how many tasks a worker may have waiting."""

@@ -37,7 +37,8 @@ from rayd.core.node import Node
 from rayd.errors import VERSION, Fault, fault
 from rayd.shell import sessions
 from rayd.shell.connection import Connection
-from rayd.shell.workers import Workers, start_fork_server
+from rayd.shell.fork_server import ForkServer
+from rayd.shell.workers import Workers
 from rayd.store.arena import Arena
 from rayd.store.segment import Segment, Toucher
 from rayd.wire.frame import ProtocolError
@@ -324,18 +325,18 @@ def _resources(config: Config) -> dict[str, float]:
     return {name: amount for name, amount in named.items() if amount}
 
 
-def run(config: Config, announce: Callable[[dict[str, Any]], None]) -> int:
+def run(config: Config, announce: Callable[[dict[str, Any]], None], fork_server: ForkServer) -> int:
     """Run a daemon in this process until it is stopped.
 
     Args:
         config: complete, with the name of an existing session folder.
         announce: called once with ``{"node_id": hex}`` when clients can connect.
+        fork_server: just started by ``rayd.shell.fork_server``.
 
     Returns:
         The process's exit code.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    fork_server = start_fork_server()
     # The tables hold millions of long-lived objects without cycles; the default thresholds would walk them again and again.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
@@ -343,7 +344,7 @@ def run(config: Config, announce: Callable[[dict[str, Any]], None]) -> int:
 
         async def main() -> str:
             daemon = Daemon(config, asyncio.get_running_loop())
-            daemon.workers.adopt_fork_server(*fork_server)
+            daemon.workers.adopt_fork_server(fork_server)
             return await daemon.serve(announce)
 
         reason = runner.run(main())

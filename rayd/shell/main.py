@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import rayd
 from rayd.config import Config, ConfigError, Environment
-from rayd.shell import port, procfs, sessions
+from rayd.shell import fork_server, port, procfs, sessions
 from rayd.shell.errors import StartError
 
 
@@ -37,11 +37,13 @@ def main() -> int:
 
 
 def _serve(config: Config, base: str, answer: TextIO) -> int:
-    from rayd.shell import daemon  # the loop and all it needs; a refusal comes before that is paid for
+    # The slow imports of the two processes run side by side; a refusal comes before either is paid for.
+    started = fork_server.start_fork_server()
+    from rayd.shell import daemon
 
     session = sessions.Session(config.session_dir)
     try:
-        return daemon.run(config, _announcer(config, session, base, answer))
+        return daemon.run(config, _announcer(config, session, base, answer), started)
     finally:
         sessions.retire(session, base)
 

@@ -9,19 +9,16 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgpack
 
 from rayd.shell.causes import CauseFinder, kernel_oom_kills
+from rayd.shell.fork_server import ForkServer, start_fork_server
 from rayd.shell.mailbox import Mailbox
 from rayd.shell.output import Output
 
-# Room in the command line of the fork server, and so of each worker, for the process title.
-TITLE_ROOM: Final = "-" * 120
 # A worker's last messages normally arrive before its death is reported; a child that keeps its socket open may delay their end.
 LAST_WORDS_S: Final = 0.5
 
@@ -29,7 +26,7 @@ LAST_WORDS_S: Final = 0.5
 class WorkerProcess:
     """What the daemon holds of one worker process."""
 
-    __slots__ = ("err", "exited", "mailbox", "out", "pid", "session_open", "wid")
+    __slots__ = ("doomed", "err", "exited", "mailbox", "out", "pid", "session_open", "wid")
 
     def __init__(self, wid: int, mailbox: Mailbox) -> None:
         self.wid = wid
@@ -38,6 +35,7 @@ class WorkerProcess:
         self.out: Output | None = None
         self.err: Output | None = None
         self.session_open = False
+        self.doomed = False
         self.exited: tuple[int, int] | None = None
 
 
@@ -71,15 +69,16 @@ class Workers:
         self._on_lines = on_lines
         self._causes = CauseFinder(kernel_oom_kills())
         self._control: socket.socket | None = None
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: ForkServer | None = None
         self.by_id: dict[int, WorkerProcess] = {}
         self.stopping = False
 
     # ---- fork server -------------------------------------------------------------------------------------------------
 
-    def adopt_fork_server(self, control: socket.socket, server: "subprocess.Popen[bytes]") -> None:
+    def adopt_fork_server(self, server: ForkServer) -> None:
         """Use a fork server that was started before the loop existed, so that both start up at the same time."""
-        self._control, self._server = control, server
+        control = self._control = server.control
+        self._server = server
         control.setblocking(False)
         self._loop.add_reader(control.fileno(), self._on_control)
 
@@ -101,6 +100,8 @@ class Workers:
                 if process is not None:
                     process.pid = message[2]
                     self._on_forked(message[1], message[2])
+                    if process.doomed:
+                        self.kill(message[1])
             else:
                 self._reaped(message[1], message[3], message[4])
 
@@ -113,7 +114,7 @@ class Workers:
         if self.stopping:
             return
         self._server.wait()
-        self.adopt_fork_server(*start_fork_server())
+        self.adopt_fork_server(start_fork_server())
         for process in list(self.by_id.values()):
             self._reaped(process.wid, signal.SIGKILL, 0)
 
@@ -166,9 +167,12 @@ class Workers:
     # ---- death -------------------------------------------------------------------------------------------------------
 
     def kill(self, wid: int) -> None:
-        """SIGKILL to the worker's process group."""
+        """SIGKILL to the worker's process group, as soon as there is one."""
         process = self.by_id.get(wid)
-        if process is not None and process.pid and process.exited is None:
+        if process is None:
+            return
+        process.doomed = True
+        if process.pid and process.exited is None:
             _signal_group(process.pid, signal.SIGKILL)
 
     def interrupt(self, wid: int) -> None:
@@ -238,15 +242,3 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
             os.kill(pid, number)  # it has been forked but has not made its own group yet
         except ProcessLookupError:
             return
-
-
-def start_fork_server() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
-    """Start a fork server; returns the control socket and the process."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ray._forkserver", str(theirs.fileno()), TITLE_ROOM],
-        stdin=subprocess.DEVNULL,
-        pass_fds=[theirs.fileno()],
-    )
-    theirs.close()
-    return ours, server

@@ -19,8 +19,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
-
+from typing import Final, Self, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -205,10 +204,9 @@ class Segment:
         self._check_range(offset, len(raw))
         if not len(raw):
             return True
-        held = self._writable  # so that a close in another thread cannot unmap it under our feet
+        held = self._writable  # so that a close in another thread cannot unmap it during the call
         same = _libc().memcmp(self._address + offset, _address(raw), len(raw)) == 0
-        del held
-        return bool(same)
+        return bool(same and held is not None)
 
     def close(self) -> None:
         """Let go of the memory, which ends when no process maps it any more. A second call does nothing."""
@@ -241,10 +239,10 @@ class Segment:
             raise SegmentError(errno.EINVAL, message)
 
     def _populate_chunks(self, first: int, end: int) -> None:
-        array = self._array  # held during the call, as in compare
-        start, stop = first * CHUNK, min(end * CHUNK, len(array))
+        held = self._writable  # so that a close in another thread cannot unmap it during the call
+        start, stop = first * CHUNK, min(end * CHUNK, len(held))
         libc = _libc()
-        while libc.madvise(_address(array) + start, stop - start, _MADV_POPULATE_WRITE):
+        while libc.madvise(self._address + start, stop - start, _MADV_POPULATE_WRITE):
             code = ctypes.get_errno()
             if code in (errno.EINTR, errno.EAGAIN):
                 continue

@@ -9,10 +9,9 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ray import exceptions
-from ray._awaiting import Awaiting
 from ray._link import Link
 from ray._refs import ASKED, UNASKED, ObjectRef
 from ray._serialize import Serialized, deserialize, has_views, serialize
@@ -20,6 +19,9 @@ from rayd.ids import FIRST_RETURN
 from rayd.store.segment import Segment
 from rayd.wire import messages as m
 from rayd.wire.frame import encode
+
+if TYPE_CHECKING:
+    from ray._awaiting import Awaiting
 
 _new: Final = object.__new__
 
@@ -46,12 +48,12 @@ class Client:
     def __init__(self, sock: socket.socket, kind: str, info: dict[str, Any]) -> None:
         sock.sendall(encode((m.HELLO, m.PROTOCOL_VERSION, kind, info)))
         self.refs: dict[bytes, _Hold] = {}
+        self._awaiting: Awaiting | None = None
         self.link = Link(sock, self._on_message, self._after_batch)
         self._welcome: dict[str, Any] | None = None
         self._refusal = ""
         self._replies: dict[int, tuple[bool, Any] | None] = {}
         self._requests = itertools.count(1)
-        self.awaiting = Awaiting(self)
         self._failures = 0
         self._anchors: dict[int, tuple[Any, ObjectRef[Any]]] = {}
         self.streams: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
@@ -171,7 +173,8 @@ class Client:
 
     def _after_batch(self) -> None:
         """Run what asyncio loops have to learn, one hop per loop."""
-        self.awaiting.hand_over()
+        if self._awaiting is not None:
+            self._awaiting.hand_over()
         if self.link.broken and not self._refusal:
             self._refusal = self.link.broken
             self._fail_everything()
@@ -193,6 +196,15 @@ class Client:
         """Environment variables of a task's workers: the job's, overridden by the task's."""
         own = dict(runtime_env or {}).get("env_vars") or {}
         return {**self.job_env, **own}
+
+    @property
+    def awaiting(self) -> "Awaiting":
+        """Futures of references; loaded when the first one is wanted."""
+        if self._awaiting is None:
+            from ray._awaiting import Awaiting
+
+            self._awaiting = Awaiting(self)
+        return self._awaiting
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -21,6 +22,9 @@ import msgpack
 from ray import _process
 
 _PR_SET_PDEATHSIG: Final = 1
+# What async actors need; imported when nothing has been asked for this long. numpy follows when a driver uses it.
+_SPARE_IMPORTS: Final = ("asyncio", "ray._concurrency", "ray._awaiting", "uvloop")
+_QUIET_MS: Final = 150
 _REQUEST_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -46,14 +50,21 @@ def main() -> int:
     poller = select.poll()
     poller.register(control, select.POLLIN)
     poller.register(wake_r, select.POLLIN)
+    spare = list(_SPARE_IMPORTS)
     while True:
-        ready = {fd for fd, _ in poller.poll()}
+        ready = {fd for fd, _ in poller.poll(_QUIET_MS if spare else None)}
+        if not ready:
+            _import_spare(spare.pop(0))
         if wake_r in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_r, 4096)
             _reap(control, children)
-        if control.fileno() in ready and not _serve_one(control, children, libc, (wake_r, wake_w)):
-            return 0
+        if control.fileno() in ready:
+            job_info = _serve_one(control, children, libc, (wake_r, wake_w))
+            if job_info is None:
+                return 0
+            if job_info.get("numpy") and "numpy" not in sys.modules and "numpy" not in spare:
+                spare.append("numpy")
 
 
 def _import_worker() -> None:
@@ -61,14 +72,26 @@ def _import_worker() -> None:
     import ray._worker  # noqa: F401
 
 
-def _serve_one(control: socket.socket, children: dict[int, int], libc: ctypes.CDLL, ours: tuple[int, int]) -> bool:
-    """Answer one request; False when the daemon has gone."""
+def _import_spare(name: str) -> None:
+    """Import something that many workers will need, in a quiet moment, so that they share its pages and need not wait for it."""
+    try:
+        import_module(name)
+    except ImportError:
+        return
+    gc.collect()
+    gc.freeze()
+
+
+def _serve_one(
+    control: socket.socket, children: dict[int, int], libc: ctypes.CDLL, ours: tuple[int, int]
+) -> dict[str, Any] | None:
+    """Answer one request; returns what the job's driver said of itself, None when the daemon has gone."""
     try:
         data, fds, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 4)
     except ConnectionResetError:
-        return False
+        return None
     if not data:
-        return False
+        return None
     _, wid, job_info, env, facts = msgpack.unpackb(data)
     pid = os.fork()
     if pid == 0:
@@ -77,7 +100,8 @@ def _serve_one(control: socket.socket, children: dict[int, int], libc: ctypes.CD
         os.close(fd)
     children[pid] = wid
     control.send(msgpack.packb(["forked", wid, pid]))
-    return True
+    info: dict[str, Any] = job_info
+    return info
 
 
 def _reap(control: socket.socket, children: dict[int, int]) -> None:

@@ -1,6 +1,5 @@
 """Streams of references: what a streaming task's ``.remote`` returns."""
 
-import asyncio
 import collections
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,6 +9,8 @@ from rayd.ids import return_id
 from rayd.wire.messages import STREAM_ACK, STREAM_WANT
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ray._client import Client
 
 
@@ -28,7 +29,7 @@ class ObjectRefGenerator:
         self._taken = 0
         self._asked = False
         self._backpressure = backpressure
-        self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._sleepers: list[tuple["asyncio.AbstractEventLoop", "asyncio.Event"]] = []
         client.streams[tid] = self
 
     # ---- told by the client ------------------------------------------------------------------------------------------
@@ -83,6 +84,8 @@ class ObjectRefGenerator:
         return self
 
     async def __anext__(self) -> ObjectRef[Any]:
+        import asyncio
+
         while not self._items:
             if self._total >= 0:
                 raise StopAsyncIteration

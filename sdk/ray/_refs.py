@@ -6,8 +6,6 @@ reference count is the reference count: when the last one dies, the daemon is to
 An ``ObjectRef`` is also what its value is: the state and the received bytes live in its slots, filled by whoever reads the connection.
 """
 
-import asyncio
-import concurrent.futures
 import os
 import threading
 import weakref
@@ -18,6 +16,9 @@ from ray._ids import ActorID, JobID, TaskID
 from rayd.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
 
 if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+
     from ray._client import Client
 
 T_co = TypeVar("T_co", covariant=True)
@@ -188,7 +189,7 @@ class ObjectRef(Generic[T_co], metaclass=_Interning):
             asyncio.InvalidStateError: not done yet.
         """
         if self._kind < 0:
-            raise asyncio.InvalidStateError(f"{self!r} is not done yet")
+            raise _not_done(self)
         return self._need_client().error_of(self)
 
     def result(self) -> T_co:
@@ -198,7 +199,7 @@ class ObjectRef(Generic[T_co], metaclass=_Interning):
             asyncio.InvalidStateError: not done yet; use ``ray.get`` to wait.
         """
         if self._kind < 0:
-            raise asyncio.InvalidStateError(f"{self!r} is not done yet; wait with ray.get or await")
+            raise _not_done(self)
         value: T_co = self._need_client().value_of(self)
         return value
 
@@ -228,6 +229,12 @@ _loose: "weakref.WeakValueDictionary[bytes, ObjectRef[Any]]" = weakref.WeakValue
 
 # The name of 2019.
 ObjectID = ObjectRef
+
+
+def _not_done(ref: ObjectRef[Any]) -> Exception:
+    import asyncio  # late: most programs never need it, and it is a fifth of the start of a worker
+
+    return asyncio.InvalidStateError(f"{ref!r} is not done yet; wait with ray.get or await")
 
 
 def _keep_foreign_copy(ref: ObjectRef[Any]) -> None:

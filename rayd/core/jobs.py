@@ -1,0 +1,104 @@
+"""Jobs: what lives on behalf of a driver, and what of it ends with the driver.
+
+When a driver goes, all that nobody alive has asked for goes with it: its tasks, its actors, what those had submitted, and the workers. A detached actor
+stays, with the tasks and actors that it has started itself; the job is forgotten when the last of them has gone.
+"""
+
+from collections import deque
+from typing import Any
+
+from rayd.core.actor import Actor, Actors, ActorState
+from rayd.core.dispatch import Dispatcher
+from rayd.core.effect import KillWorker, StartWorker
+from rayd.core.state import Conn, Job, NodeState
+from rayd.core.worker import STARTING_MAX, Worker, WorkerState
+
+FATE = "the driver has ended"
+
+
+class Jobs:
+    """All jobs of a node.
+
+    Args:
+        state: the node's tables.
+        tasks: plain tasks.
+        actors: actors.
+    """
+
+    def __init__(self, state: NodeState, tasks: Dispatcher, actors: Actors) -> None:
+        self.state = state
+        self.tasks = tasks
+        self.actors = actors
+        self._next = 1
+
+    def begin(self, conn: int, info: dict[str, Any]) -> bytes:
+        """A driver has connected; its first workers are started at once."""
+        state = self.state
+        env = tuple(sorted(dict(info.get("env_vars") or {}).items()))
+        job = self._next.to_bytes(4, "big")
+        self._next += 1
+        namespace = str(info.get("namespace") or f"anonymous-{job.hex()}")
+        state.jobs[job] = Job(job, conn, namespace, info, state.now)
+        for _ in range(min(state.pool.size, STARTING_MAX)):
+            worker = state.pool.new((job, env))
+            state.effects.others.append(StartWorker(worker.wid, job, env))
+        return job
+
+    def end(self, conn: Conn) -> None:
+        """The driver has gone."""
+        job = self.state.jobs[conn.job]
+        job.driver = 0
+        self._end_what_nobody_wants(job.job)
+
+    def actor_died(self, actor: Actor) -> None:
+        """If it was what kept a job whose driver has gone, that ends now."""
+        job = self.state.jobs.get(actor.spec.job)
+        if actor.detached and job is not None and not job.driver:
+            self._end_what_nobody_wants(job.job)
+
+    def _end_what_nobody_wants(self, job: bytes) -> None:
+        state = self.state
+        if not any(a.spec.job == job and a.detached and a.state is not ActorState.DEAD for a in self.actors.by_id.values()):
+            self._forget(job)
+        # Whoever is killed makes orphans of what it had submitted, hence as often as there is a change.
+        while self.actors.end_abandoned(job) or self._kill_abandoned(job):
+            pass
+        for spec in state.specs.values():
+            if spec.job == job:
+                spec.job_ended = True
+                for task in list(spec.queue):
+                    self.tasks.end_if_abandoned(task)
+                spec.queue = deque(task for task in spec.queue if not task.done)
+        if job not in state.jobs:
+            for cid in [cid for cid, spec in state.specs.items() if spec.job == job]:
+                del state.specs[cid]
+        state.dirty = True
+
+    def _kill_abandoned(self, job: bytes) -> bool:
+        """Kill workers that do nothing, or nothing that anybody wants; whether there were any."""
+        state = self.state
+        found = [
+            worker
+            for worker in state.pool.workers.values()
+            if worker.key[0] == job
+            and worker.state is not WorkerState.ACTOR
+            and worker.fate is None
+            and self._is_abandoned(worker)
+        ]
+        for worker in found:
+            worker.fate = FATE
+            if worker.state is WorkerState.IDLE:
+                state.pool.drop_idle(worker)
+                worker.state = WorkerState.DEAD
+            state.effects.others.append(KillWorker(worker.wid))
+        return bool(found)
+
+    def _is_abandoned(self, worker: Worker) -> bool:
+        running = worker.running()
+        return running is None or self.state.is_abandoned(running)
+
+    def _forget(self, job: bytes) -> None:
+        state = self.state
+        del state.jobs[job]
+        for key in [key for key in state.spec_index if key[0] == job]:
+            del state.spec_index[key]
