@@ -415,8 +415,13 @@ class Actors:
         if list(worker.inflight).index(task.tid) >= begun:  # mailed, but others are before it
             self.tasks.finish(task, FAULT, cancelled(task), None)
 
+    def detached_of(self, job: bytes) -> list[Actor]:
+        """Detached actors of a job that are not dead."""
+        actors = self.by_id.values()
+        return [a for a in actors if a.spec.job == job and a.detached and a.state is not ActorState.DEAD]
+
     def end_abandoned(self, job: bytes) -> bool:
-        """A job's driver has gone: its actors end, but not detached ones and those they have created; whether there were any."""
+        """A job's driver has gone: its actors end, but not detached ones and what those created; whether any did."""
         found = [
             actor
             for actor in self.by_id.values()

@@ -1,19 +1,20 @@
 """Jobs: what lives on behalf of a driver, and what of it ends with the driver.
 
-When a driver goes, all that nobody alive has asked for goes with it: its tasks, its actors, what those had submitted, and the workers. A detached actor
-stays, with the tasks and actors that it has started itself; the job is forgotten when the last of them has gone.
+When a driver goes, all that nobody alive has asked for goes with it: its tasks, its actors, what those had submitted,
+and the workers. A detached actor stays, with the tasks and actors that it has started itself; the job is forgotten when
+the last of them has gone.
 """
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
-from rayd.core.actor import Actor, Actors, ActorState
+from rayd.core.actor import Actor, Actors
 from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import KillWorker, StartWorker
 from rayd.core.state import Conn, Job, NodeState
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 
-FATE = "the driver has ended"
+FATE: Final = "the driver has ended"
 
 
 class Jobs:
@@ -58,7 +59,7 @@ class Jobs:
 
     def _end_what_nobody_wants(self, job: bytes) -> None:
         state = self.state
-        if not any(a.spec.job == job and a.detached and a.state is not ActorState.DEAD for a in self.actors.by_id.values()):
+        if not self.actors.detached_of(job):
             self._forget(job)
         # Whoever is killed makes orphans of what it had submitted, hence as often as there is a change.
         while self.actors.end_abandoned(job) or self._kill_abandoned(job):

@@ -1,0 +1,1 @@
+"""Everything that goes wrong, with real processes, sockets and signals."""
