@@ -114,13 +114,6 @@ class Dispatcher:
             self.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
         return task.done
 
-    def end_if_abandoned(self, task: Task) -> bool:
-        """Cancel a task that has not begun and that nobody alive has submitted; whether it is over."""
-        if not task.done and self.state.is_abandoned(task):
-            text = f"Task {task.spec.name} ({task.tid.hex()}) was cancelled: the driver that submitted it has ended."
-            self.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
-        return task.done
-
     def _report_unsatisfiable(self, spec: Spec) -> None:
         missing = self.state.ledger.can_ever_fit(spec.demand)
         if missing:

@@ -13,7 +13,6 @@ from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
 from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.jobs import Jobs
-from rayd.core.jobs import Jobs
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
 from rayd.core.state import Conn, NodeState

@@ -102,8 +102,6 @@ class Workers:
                     self._on_forked(message[1], message[2])
                     if process.doomed:
                         self.kill(message[1])
-                    if process.doomed:
-                        self.kill(message[1])
             else:
                 self._reaped(message[1], message[3], message[4])
 
