@@ -38,27 +38,36 @@ def until(condition: Callable[[], T], *, timeout_s: float = 20.0, every_s: float
 
 @ray.remote(num_cpus=0)
 class Gate:
-    """A door that many calls can wait at, and a counter of those who came; used to order things without sleeping."""
+    """A door that many calls can wait at, and a list of those who came; used to order things without sleeping."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
+        self._came = asyncio.Condition()
         self._arrived: list[Any] = []
 
-    async def arrive(self, who: Any = None) -> int:
-        """Note that `who` is here, without waiting; gives how many have come so far."""
-        self._arrived.append(who)
-        return len(self._arrived)
+    async def arrive(self, who: Any = None) -> None:
+        """Note that `who` is here, without waiting."""
+        async with self._came:
+            self._arrived.append(who)
+            self._came.notify_all()
+
+    async def wait(self, who: Any = None) -> None:
+        """Note that `who` is here, then wait until the gate is opened."""
+        await self.arrive(who)
+        await self._open.wait()
 
     async def arrived(self) -> list[Any]:
+        """Those who came so far, in the order of their coming."""
+        return list(self._arrived)
+
+    async def met(self, count: int) -> list[Any]:
+        """Wait until `count` have come, and return them in the order of their coming."""
+        async with self._came:
+            await self._came.wait_for(lambda: len(self._arrived) >= count)
         return list(self._arrived)
 
     async def open(self) -> None:
         self._open.set()
-
-    async def wait(self, who: Any = None) -> None:
-        """Note that `who` is here, then wait until the gate is opened."""
-        self._arrived.append(who)
-        await self._open.wait()
 
 
 def wait_at(gate: Any, who: Any = None) -> None:
@@ -67,13 +76,9 @@ def wait_at(gate: Any, who: Any = None) -> None:
 
 
 def until_arrived(gate: Any, count: int, *, timeout_s: float = 20.0) -> list[Any]:
-    """Wait until `count` callers have come to `gate` and return them in the order of their coming."""
-
-    def enough() -> list[Any]:
-        arrived: list[Any] = ray.get(gate.arrived.remote())
-        return arrived if len(arrived) >= count else []
-
-    return until(enough, timeout_s=timeout_s)
+    """Block until `count` callers have come to `gate` and return them in the order of their coming."""
+    arrived: list[Any] = ray.get(gate.met.remote(count), timeout=timeout_s)
+    return arrived
 
 
 def count_up(path: Path) -> int:

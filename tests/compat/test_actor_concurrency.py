@@ -59,7 +59,7 @@ class Async:
 def test_max_concurrency_runs_that_many_calls_at_once():
     gate, actor = Gate.remote(), Threaded.options(max_concurrency=3).remote()
     refs = [actor.meet.remote(gate, i) for i in range(5)]
-    assert sorted(until_arrived(gate, 3)) == [0, 1, 2]
+    assert len(set(until_arrived(gate, 3))) == 3
     assert ray.wait(refs, timeout=0.1)[0] == []
     assert len(ray.get(gate.arrived.remote())) == 3
     ray.get(gate.open.remote())
@@ -241,15 +241,13 @@ def test_groups_bound_coroutines_too():
 
 
 def test_an_unknown_group_is_refused():
+    class Wrong:
+        @ray.method(concurrency_group="bogus")
+        def method(self):
+            return 1
+
     with pytest.raises((AssertionError, ValueError)):
-
-        @ray.remote(concurrency_groups={"io": 1})
-        class Wrong:
-            @ray.method(concurrency_group="bogus")
-            def method(self):
-                return 1
-
-        Wrong.remote()
+        ray.remote(concurrency_groups={"io": 1})(Wrong).remote()
 
 
 # --- what may be pending ---------------------------------------------------------------------------------------------
