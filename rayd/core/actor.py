@@ -116,7 +116,7 @@ class Actors:
         self.state = state
         self.tasks = tasks
         self.by_id: dict[bytes, Actor] = {}
-        self.placing: dict[bytes, Actor] = {}
+        self.placing: dict[bytes, Actor] = state.placing
         self._on_death = on_death
 
     # ---- creation ----------------------------------------------------------------------------------------------------
@@ -131,8 +131,7 @@ class Actors:
         objects.expect(actor_object_id(aid), creation, conn.conn)
         if actor.detached:
             objects.pin([actor_object_id(aid)])
-        creation.pins = [*deps, *contained, args_oid] if args_oid else [*deps, *contained]
-        objects.pin(creation.pins)
+        creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
         creation.missing = objects.subscribe(creation, deps)
         missing = self.state.ledger.can_ever_fit(actor.placement)
         if missing:

@@ -15,7 +15,7 @@ from rayd.core.task import STREAMING, Spec, Task
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 from rayd.errors import CANCELLED, OUT_OF_MEMORY, WORKER_CRASHED, fault
 from rayd.ids import FIRST_RETURN, return_id
-from rayd.wire.messages import DATAGRAM_BYTES_MAX, ERROR, FAULT, INLINE, RETRYABLE, STOP_TASK
+from rayd.wire.messages import DATAGRAM_BYTES_MAX, ERROR, FAULT, RETRYABLE, STOP_TASK, STORED
 
 LEASE_NS_MAX: Final = 20_000_000
 # A worker whose current task runs longer than this, and much longer than usual, loses what is queued behind it.
@@ -62,8 +62,7 @@ class Dispatcher:
         if conn.worker:
             self._adopt_child(conn, task)
         if deps or contained or task.args_oid:
-            task.pins = [*deps, *contained, task.args_oid] if task.args_oid else [*deps, *contained]
-            objects.pin(task.pins)
+            task.pins = objects.pin([*deps, *contained, task.args_oid] if task.args_oid else [*deps, *contained])
             if deps:
                 task.missing = objects.subscribe(task, deps)
         if task.missing == 0 or task.actor is not None:
@@ -71,10 +70,12 @@ class Dispatcher:
 
     def _adopt_child(self, conn: Conn, task: Task) -> None:
         worker = self.state.pool.workers.get(conn.worker)
-        running = worker.running() if worker is not None else None
+        if worker is None or (worker.spec is not None and int(worker.spec.options.get("concurrency", 1)) > 1):
+            return  # of several calls that run at a time nobody knows which one it was
+        running = worker.running()
         if running is not None:
             task.parent = running.tid
-            self.state.children.setdefault(running.tid, []).append(task)
+            self.state.children.setdefault(running.tid, {})[task.tid] = task
 
     def ready(self, task: Task) -> None:
         """All arguments are there."""
@@ -132,22 +133,23 @@ class Dispatcher:
             if not queue:
                 del self.waiting[cid]
                 continue
-            self._lease_for(spec)
+            served = self._lease_for(spec)
             if not queue:
                 del self.waiting[cid]
-        if len(self.waiting) > 1 and not state.pool.idle:
-            # The spec that was served first waits behind the others next time.
-            first = next(iter(self.waiting))
-            self.waiting[first] = self.waiting.pop(first)
+            elif served:  # next time it waits behind the others
+                self.waiting[cid] = self.waiting.pop(cid)
 
-    def _lease_for(self, spec: Spec) -> None:
+    def _lease_for(self, spec: Spec) -> bool:
+        """Lease whatever fits and there is a worker for; whether that was any."""
         state = self.state
+        served = False
         key = (spec.job, spec.env)
         while spec.queue and state.ledger.fits(spec.demand) and (not spec.gpus or state.gpus.fits(spec.gpus)):
             worker = state.pool.take_idle(key)
             if worker is None:
                 self._start_workers(spec, key)
-                return
+                return served
+            served = True
             state.ledger.take(spec.demand)
             worker.held = spec.demand
             worker.gpus = state.gpus.take(spec.gpus) if spec.gpus else []
@@ -157,6 +159,7 @@ class Dispatcher:
             self._refill(worker, spec)
             if not worker.inflight:  # everything queued had been cancelled
                 self._end_lease(worker)
+        return served
 
     def _start_workers(self, spec: Spec, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> None:
         """Fork as many as could be leased at once, no more than are useful in parallel."""
@@ -246,16 +249,25 @@ class Dispatcher:
 
     def advance(self, worker: Worker, spec: Spec) -> None:
         """A leased worker has finished something: give it more or end its lease."""
-        worker.runs += 1
-        if spec.max_calls and worker.runs >= spec.max_calls:
-            if not worker.inflight:
-                self.retire(worker)
+        if worker.fate is not None:  # it is being killed: its resources are free when it has gone
             return
-        if spec.queue and (len(self.waiting) <= 1 or self.state.now - worker.leased_at < LEASE_NS_MAX):
+        if worker.state is WorkerState.BLOCKED:  # another thread of the task still waits
+            self.resumed(worker)
+        if spec.max_calls:
+            calls = worker.calls[spec.function] = worker.calls.get(spec.function, 0) + 1
+            if calls >= spec.max_calls:
+                if not worker.inflight:
+                    self.retire(worker)
+                return
+        if spec.queue and (self.state.now - worker.leased_at < LEASE_NS_MAX or not self._contended()):
             if len(worker.inflight) * 2 <= spec.depth:
                 self._refill(worker, spec)
         if not worker.inflight:
             self._end_lease(worker)
+
+    def _contended(self) -> bool:
+        """Whether anybody else waits for resources."""
+        return len(self.waiting) > 1 or bool(self.state.placing)
 
     def give_back(self, worker: Worker) -> None:
         """Return everything a worker holds."""
@@ -287,6 +299,8 @@ class Dispatcher:
     def finish(self, task: Task, kind: int, data: Any, contained: list[bytes] | None) -> None:
         """The one end of every task and call: fill its returns, let go of its arguments. Fenced by ``task.done``."""
         if task.done:
+            if kind == STORED:
+                self.state.objects.drop_stored(data)
             return
         task.done = True
         state = self.state
@@ -304,6 +318,9 @@ class Dispatcher:
     def finish_many(self, task: Task, results: list[list[Any]]) -> None:
         """DONE_MANY: one result per return."""
         if task.done:
+            for kind, data, _ in results:
+                if kind == STORED:
+                    self.state.objects.drop_stored(data)
             return
         task.done = True
         for index, (kind, data, contained) in enumerate(results, 1):
@@ -314,8 +331,15 @@ class Dispatcher:
         if task.pins is not None:
             self.state.objects.unpin(task.pins)
             task.pins = None
-        if self.state.children:
-            self.state.children.pop(task.tid, None)
+        children = self.state.children
+        if children:
+            children.pop(task.tid, None)
+            parent = task.parent
+            siblings = children.get(parent) if parent is not None else None
+            if parent is not None and siblings is not None:
+                siblings.pop(task.tid, None)
+                if not siblings:
+                    del children[parent]
         self.state.bodies.pop(task.tid, None)
 
     # ---- workers come, wait and go -----------------------------------------------------------------------------------
@@ -373,30 +397,26 @@ class Dispatcher:
         self.give_back(worker)
         for task in reversed(tasks[len(read) :]):
             self._queue_again(task)
-        for task in read:
-            if worker.fate is None and self._retry(task):
-                continue
-            self.finish(task, FAULT, crashed(task, worker, cause, stderr), None)
+        for task in reversed(read):
+            if not self._retry(task):
+                self.finish(task, FAULT, crashed(task, worker, cause, stderr), None)
 
     # ---- cancellation ------------------------------------------------------------------------------------------------
 
-    def cancel(self, task: Task, force: bool, recursive: bool) -> None:
+    def cancel(self, task: Task, force: bool) -> None:
         """Cancel a task that has not finished; finished ones never get here."""
-        if recursive:
-            for child in self.state.children.pop(task.tid, ()):
-                if not child.done and child.actor is None:
-                    self.cancel(child, force, True)
         worker = self.state.pool.workers.get(task.worker)
         if worker is None or worker.running() is not task:
             # Still queued here, or mailed but not begun; if the worker reads it all the same, its result comes too late.
             self.finish(task, FAULT, cancelled(task), None)
             if worker is not None:
                 self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
-        elif force:
+            return
+        task.retries = 0
+        if force:
             worker.fate = f"the task was cancelled with force=True while it ran {task.spec.name}"
             self.state.effects.others.append(KillWorker(worker.wid))
         else:
-            task.retries = 0
             self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
             self.state.effects.others.append(Interrupt(worker.wid))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rayd.core.actor import Actor, Actors
+from rayd.core.check import check
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
@@ -16,7 +17,7 @@ from rayd.core.jobs import Jobs
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
 from rayd.core.state import Conn, NodeState
-from rayd.core.streams import Streams
+from rayd.core.streams import CONSUMER_GONE, Streams
 from rayd.core.task import STREAMING, Task
 from rayd.core.worker import IDLE_NS_MAX, WorkerState
 from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
@@ -61,6 +62,7 @@ class Node:
             m.CREATE: self._on_create,
             m.CALL: self.actors.call,
             m.PUT: self._on_put,
+            m.PUT_ERROR: self._on_put_error,
             m.ALLOC: self._on_alloc,
             m.SEAL: self._on_seal,
             m.HOLD: self._on_hold,
@@ -205,6 +207,8 @@ class Node:
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
         if conn.kind in ("driver", "worker"):
+            for tid in self.streams.of_connection(conn.conn):
+                self._close_stream(tid)
             state.objects.forget_connection(conn.conn)
 
     def _on_actor_death(self, actor: Actor) -> None:
@@ -234,8 +238,27 @@ class Node:
             self.actors.forget_dead(aid)
             return entry.holds > 0 or oid not in self.state.objects.entries
         if oid.endswith(GENERATOR_SUFFIX):
-            self.streams.close(oid[:TASK_ID_BYTES])
+            self._close_stream(oid[:TASK_ID_BYTES])
         return False
+
+    def _close_stream(self, tid: bytes) -> None:
+        """The consumer has gone. A producer that would wait for it is cancelled, any other runs to its end."""
+        stream = self.streams.by_task.get(tid)
+        if stream is None or stream.closed:
+            return
+        task = stream.task
+        worker = self.state.pool.workers.get(task.worker)
+        self.streams.close(stream, worker.conn if worker is not None else 0)
+        if not task.done and task.spec.options.get("backpressure"):
+            self._cancel(task, False, True)
+
+    def _close_stream(self, tid: bytes) -> None:
+        """The consumer has gone: the producer may stop."""
+        stream = self.streams.by_task.get(tid)
+        worker = self.state.pool.workers.get(stream.task.worker) if stream is not None else None
+        self.streams.close(tid)
+        if worker is not None and worker.conn and tid in worker.inflight:
+            self.state.effects.sends[worker.conn].append((m.CREDIT, tid, CONSUMER_GONE))
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
@@ -272,6 +295,9 @@ class Node:
     def _on_put(self, conn: Conn, message: Any) -> None:
         self.state.objects.add(message[1], m.INLINE, message[2], message[3], conn.conn)
 
+    def _on_put_error(self, conn: Conn, message: Any) -> None:
+        self.state.objects.add(message[1], m.ERROR, message[2], [], conn.conn)
+
     def _on_alloc(self, conn: Conn, message: Any) -> None:
         self.state.objects.allocate(message[1], message[2], message[3], conn.conn, self.state.describe_conn)
 
@@ -296,13 +322,19 @@ class Node:
     def _on_cancel(self, conn: Conn, message: Any) -> None:
         _, oid, force, recursive = message
         entry = self.state.objects.entries.get(oid)
-        if entry is None or entry.task is None:
+        if entry is None or entry.task is None or oid.endswith(ACTOR_OBJECT_SUFFIX):
             return
-        task: Task = entry.task
+        self._cancel(entry.task, force, recursive)
+
+    def _cancel(self, task: Task, force: bool, recursive: bool) -> None:
+        children = self.state.children.pop(task.tid, {}) if recursive else {}
+        for child in children.values():
+            if not child.done:
+                self._cancel(child, force, True)
         if task.actor is not None:
             self.actors.cancel(task, force)
         else:
-            self.tasks.cancel(task, force, recursive)
+            self.tasks.cancel(task, force)
 
     def _on_kill(self, conn: Conn, message: Any) -> None:
         self.actors.kill(message[1], message[2])
@@ -313,6 +345,8 @@ class Node:
     def _on_stream_ack(self, conn: Conn, message: Any) -> None:
         stream = self.streams.by_task.get(message[1])
         worker = self.state.pool.workers.get(stream.task.worker) if stream is not None else None
+        if stream is not None:
+            stream.consumed = message[2]
         if worker is not None:
             self.state.effects.sends[worker.conn].append((m.CREDIT, message[1], message[2]))
 
@@ -384,16 +418,4 @@ class Node:
 
     def check(self) -> None:
         """Every invariant of every part; raises AssertionError naming the broken one."""
-        state = self.state
-        state.objects.check()
-        state.ledger.check()
-        state.gpus.check()
-        for worker in state.pool.workers.values():
-            if worker.state is WorkerState.IDLE:
-                assert not worker.inflight, f"idle worker {worker.wid} has tasks"
-                assert worker.held is None, f"idle worker {worker.wid} holds resources"
-
-    def live_actor(self, aid: bytes) -> Actor | None:
-        """The actor if it is known and not dead."""
-        actor = self.actors.by_id.get(aid)
-        return actor if actor is not None and actor.fault is None else None
+        check(self)

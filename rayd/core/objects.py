@@ -115,7 +115,7 @@ class ObjectTable:
         entry = self.entries.get(oid)
         if entry is None or entry.kind != PENDING:
             if kind == STORED:
-                self._drop_stored(data)
+                self.drop_stored(data)
             return
         if kind == STORED:
             data = self._adopt(data)
@@ -138,7 +138,8 @@ class ObjectTable:
         entry = self.entries.get(data) if type(data) is bytes else None
         return entry is not None and entry.kind == ALLOCATED and entry.holders == conn
 
-    def _drop_stored(self, data: Any) -> None:
+    def drop_stored(self, data: Any) -> None:
+        """Free bytes that a worker allocated for a result which nobody wants any more."""
         scratch = self.entries.pop(data, None)
         if scratch is not None:
             self.arena.free(scratch.data[0])
@@ -196,9 +197,9 @@ class ObjectTable:
             if entry.holds == 0:
                 self._unheld(oid, entry)
 
-    def pin(self, oids: Iterable[bytes]) -> None:
-        """A task or object holds these."""
-        self._hold_all(oids)
+    def pin(self, oids: Iterable[bytes]) -> list[bytes]:
+        """A task or object holds these; returns those that exist, which are the ones to ``unpin``."""
+        return self._hold_all(oids)
 
     def unpin(self, oids: Iterable[bytes]) -> None:
         """The reverse of ``pin``."""
@@ -229,6 +230,9 @@ class ObjectTable:
         del self.entries[oid]
         if entry.kind == STORED or entry.kind == ALLOCATED:
             self.arena.free(entry.data[0])
+        if entry.waiters is not None:
+            for conn in entry.waiters:
+                self._effects.sends[conn].append((VALUE, oid, FAULT, lost(oid)))
         if entry.contained:
             self.unpin(entry.contained)
 

@@ -83,7 +83,8 @@ class NodeState:
         self.specs: dict[int, Spec] = {}
         self.spec_index: dict[Any, Spec] = {}
         self._next_cid = 0
-        self.children: dict[bytes, list[Task]] = {}
+        self.children: dict[bytes, dict[bytes, Task]] = {}
+        self.placing: dict[bytes, Any] = {}
         self.bodies: dict[bytes, list[Any]] = {}
         self.runs: deque[tuple[str, int, int, int, bytes, bool]] = deque(maxlen=RUNS_KEPT)
         self.finished: dict[str, int] = {}

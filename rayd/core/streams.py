@@ -4,7 +4,7 @@ The submitter is the consumer and holds each item from the moment it exists. Ite
 the stream; what it has not been sent is let go when it drops the generator.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from rayd.core.effect import Effects
 from rayd.core.objects import ObjectTable
@@ -14,8 +14,12 @@ from rayd.wire.messages import CREDIT, ERROR, FAULT, INLINE, STORED, STREAM_END,
 
 # Index 0 of a streaming task is the generator itself: ready when the stream has ended.
 GENERATOR_INDEX = 0
+# Sent as CREDIT to a task whose consumer has dropped the generator.
+CONSUMER_GONE = -1
 # The value of a generator's own reference, None, as the SDK reads it. The daemon makes no other value.
 NONE_PICKLED = b"\x80\x05N."
+# Credit of a producer whose items nobody will take.
+_UNLIMITED: Final = 1 << 62
 
 
 class Stream:
@@ -25,18 +29,20 @@ class Stream:
         task: the task that yields.
         conn: the consumer.
         produced: items that exist.
+        consumed: items that the consumer has taken, as far as it has said.
         sent: items the consumer has been told of.
         wanted: the consumer has asked.
         closed: the consumer has dropped it.
         ended: no more items will come.
     """
 
-    __slots__ = ("closed", "conn", "ended", "produced", "sent", "task", "wanted")
+    __slots__ = ("closed", "conn", "consumed", "ended", "produced", "sent", "task", "wanted")
 
     def __init__(self, task: Task, conn: int) -> None:
         self.task = task
         self.conn = conn
         self.produced = 0
+        self.consumed = 0
         self.sent = 0
         self.wanted = False
         self.closed = False
@@ -56,8 +62,8 @@ class Streams:
         self.by_task: dict[bytes, Stream] = {}
 
     def open(self, task: Task, conn: int) -> None:
-        self.by_task[task.tid] = Stream(task, conn)
         self.objects.expect(return_id(task.tid, GENERATOR_INDEX), task, conn)
+        self.by_task[task.tid] = Stream(task, conn)
 
     def item(self, tid: bytes, index: int, kind: int, data: Any, contained: list[bytes], worker_conn: int) -> None:
         """YIELD: item ``index`` (from 0) exists. A repeated one, from a retried attempt, is dropped."""
@@ -65,9 +71,10 @@ class Streams:
         oid = return_id(tid, index + 1)
         if stream is None or stream.closed or index != stream.produced:
             if kind == STORED:
-                self.objects.release(worker_conn, [data])
-            if stream is not None and stream.closed:
-                self._effects.sends[worker_conn].append((CREDIT, tid, index + 1))
+                self.objects.drop_stored(data)
+            if stream is not None and stream.task.spec.options.get("backpressure"):
+                # Another attempt has to learn what the consumer took of the one before.
+                self._effects.sends[worker_conn].append((CREDIT, tid, _UNLIMITED if stream.closed else stream.consumed))
             return
         if kind == STORED:
             data = self.objects._adopt(data)
@@ -108,13 +115,17 @@ class Streams:
         if stream.closed:
             del self.by_task[task.tid]
 
-    def close(self, tid: bytes) -> None:
-        """The consumer has dropped the generator."""
-        stream = self.by_task.get(tid)
-        if stream is None or stream.closed:
-            return
+    def close(self, stream: Stream, worker_conn: int) -> None:
+        """The consumer has dropped the generator; a producer that waits for it (at ``worker_conn``, 0 if none) goes on."""
+        tid = stream.task.tid
         stream.closed = True
+        if worker_conn:
+            self._effects.sends[worker_conn].append((CREDIT, tid, _UNLIMITED))
         unsent = [return_id(tid, index + 1) for index in range(stream.sent, stream.produced)]
         self.objects.release(stream.conn, unsent)
         if stream.ended:
             del self.by_task[tid]
+
+    def of_connection(self, conn: int) -> list[bytes]:
+        """Streams that a connection consumes."""
+        return [tid for tid, stream in self.by_task.items() if stream.conn == conn]

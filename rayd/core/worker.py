@@ -39,12 +39,13 @@ class Worker:
         progress_at: when it was last known to get on, in ns.
         leased_at: when the lease began, in ns.
         actor: id of the actor it serves.
-        runs: tasks finished in this lease, for max_calls.
+        calls: how often it has run functions that have max_calls, by export id.
         fate: why we killed it, when we did.
     """
 
     __slots__ = (
         "actor",
+        "calls",
         "conn",
         "fate",
         "gpus",
@@ -56,7 +57,6 @@ class Worker:
         "lent",
         "pid",
         "progress_at",
-        "runs",
         "spec",
         "state",
         "wid",
@@ -77,7 +77,7 @@ class Worker:
         self.leased_at = 0
         self.idle_at = 0
         self.actor: bytes | None = None
-        self.runs = 0
+        self.calls: dict[bytes, int] = {}
         self.fate: str | None = None
 
     def running(self) -> Task | None:
@@ -124,7 +124,6 @@ class Pool:
         worker.state = WorkerState.IDLE
         worker.spec = None
         worker.idle_at = now
-        worker.runs = 0
         self.idle.setdefault(worker.key, []).append(worker)
 
     def take_idle(self, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> Worker | None:

@@ -1,0 +1,225 @@
+"""Every invariant of a node core, across its parts; for tests and the simulator, after each step.
+
+Linear in everything there is, so never part of a running daemon.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rayd.core.actor import Actor, ActorState
+from rayd.core.objects import ALLOCATED, PENDING
+from rayd.core.resources import UNITS_PER_ONE
+from rayd.core.task import STREAMING, Task
+from rayd.core.worker import STARTING_MAX, Worker, WorkerState
+from rayd.ids import ACTOR_OBJECT_SUFFIX, actor_object_id
+from rayd.wire.messages import INLINE, STORED
+
+if TYPE_CHECKING:
+    from rayd.core.node import Node
+
+# Workers of these states may have tasks; a dead one only until its exit is reported.
+_SERVING = (WorkerState.LEASED, WorkerState.BLOCKED, WorkerState.ACTOR, WorkerState.DEAD)
+
+
+def check(node: "Node") -> None:
+    """Raise AssertionError naming the first broken invariant."""
+    state = node.state
+    state.ledger.check()
+    state.gpus.check()
+    state.objects.check()
+    tasks = {task.tid: task for task in known_tasks(node)}
+    _check_holds(node, tasks)
+    _check_store(node)
+    _check_resources(node)
+    _check_workers(node)
+    _check_tasks(node, tasks)
+    _check_actors(node)
+    _check_jobs(node)
+    _check_work_goes_on(node)
+
+
+def known_tasks(node: "Node") -> Iterator[Task]:
+    """Every task that some table leads to; one may come more than once."""
+    for spec in node.state.specs.values():
+        yield from spec.queue
+    for spec in node.tasks.waiting.values():
+        yield from spec.queue
+    for worker in node.state.pool.workers.values():
+        yield from worker.inflight.values()
+    for entry in node.state.objects.entries.values():
+        if entry.task is not None:
+            yield entry.task
+        yield from entry.dependents or ()
+    for actor in node.actors.by_id.values():
+        yield actor.creation
+        yield from actor.queue
+        for row in actor.stalled.values():
+            yield from row
+
+
+def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
+    """What is held is exactly what connections, enclosing objects, tasks and detached actors hold."""
+    expected: Counter[bytes] = Counter()
+    for task in tasks.values():
+        expected.update(task.pins or ())
+    entries = node.state.objects.entries
+    for oid, entry in entries.items():
+        expected.update(entry.contained or ())
+        holders = entry.holders
+        named = () if holders is None else (holders,) if type(holders) is int else tuple(holders)  # type: ignore[arg-type]
+        expected[oid] += len(named)
+        for conn in named:
+            assert conn in node.state.conns, f"{oid.hex()} is held by connection {conn}, which has gone"
+        for conn in entry.waiters or ():
+            assert conn in node.state.conns, f"connection {conn} waits for {oid.hex()} and has gone"
+    for actor in node.actors.by_id.values():
+        if actor.detached and actor.state is not ActorState.DEAD:
+            expected[actor_object_id(actor.aid)] += 1
+    for oid, entry in entries.items():
+        assert entry.holds == expected[oid], f"{oid.hex()} counts {entry.holds} holds, has {expected[oid]}"
+        alive = oid.endswith(ACTOR_OBJECT_SUFFIX) and oid[:16] in node.actors.by_id
+        assert entry.holds > 0 or alive, f"{oid.hex()} is kept for nobody"
+
+
+def _check_store(node: "Node") -> None:
+    """The arena holds the stored objects and nothing else."""
+    arena = node.state.objects.arena
+    placed = [e.data for e in node.state.objects.entries.values() if e.kind in (STORED, ALLOCATED)]
+    assert len(placed) == len(arena), f"{len(placed)} objects lie in {len(arena)} blocks"
+    assert sum(arena.rounded(size) for _, size in placed) == arena.used, "stored objects and used bytes differ"
+
+
+def _check_resources(node: "Node") -> None:
+    """Free plus held is the total, debt counted as negative; so for each GPU."""
+    ledger, balance = node.state.ledger, Counter[str]()
+    gpus = [round(share * UNITS_PER_ONE) for share in node.state.gpus.shares()]
+    for worker in node.state.pool.workers.values():
+        for demand, sign in ((worker.held, 1), (worker.lent, -1)):
+            for name, units in demand.items if demand is not None else ():
+                balance[name] += sign * units
+        for index in worker.gpus:
+            assert worker.held is not None, f"worker {worker.wid} has GPUs and holds nothing"
+            gpus[index] += min(worker.held.units("GPU"), UNITS_PER_ONE)
+    for amounts, sign in ((ledger.available(), 1), (ledger.debt(), -1)):
+        for name, amount in amounts.items():
+            balance[name] += sign * round(amount * UNITS_PER_ONE)
+    totals = {name: round(amount * UNITS_PER_ONE) for name, amount in ledger.totals().items()}
+    assert {name: units for name, units in balance.items() if units} == totals, f"{dict(balance)} is not {totals}"
+    assert sum(gpus) == totals.get("GPU", 0), f"shares of GPUs add up to {gpus}"
+
+
+def _check_workers(node: "Node") -> None:
+    """The pool's indexes are its workers' states, and who does nothing holds nothing."""
+    pool = node.state.pool
+    idle = [worker for group in pool.idle.values() for worker in group]
+    by_state = {s: [worker for worker in pool.workers.values() if worker.state is s] for s in WorkerState}
+    assert {w.wid for w in idle} == {w.wid for w in by_state[WorkerState.IDLE]}, "idle workers are those in the index"
+    assert len(idle) == len({worker.wid for worker in idle}), "a worker is idle once"
+    starting = Counter(worker.key for worker in by_state[WorkerState.STARTING])
+    assert starting == pool.starting, f"starting are {starting}, counted {pool.starting}"
+    for worker in pool.workers.values():
+        _check_worker(node, worker)
+
+
+def _check_worker(node: "Node", worker: Worker) -> None:
+    serving = worker.state in _SERVING
+    assert serving or not worker.inflight, f"{worker.state.name} worker {worker.wid} has tasks"
+    assert serving or worker.held is None, f"{worker.state.name} worker {worker.wid} holds resources"
+    assert (worker.state is WorkerState.ACTOR) <= (worker.actor is not None), f"worker {worker.wid} serves no actor"
+    if worker.state is WorkerState.LEASED:
+        assert worker.inflight or worker.fate, f"leased worker {worker.wid} has nothing to do"
+        assert worker.held is not None, f"leased worker {worker.wid} holds nothing"
+    for tid, task in worker.inflight.items():
+        assert task.tid == tid
+        assert task.worker == worker.wid, f"{tid.hex()} is at worker {worker.wid} and says {task.worker}"
+        assert task.missing == 0, f"{tid.hex()} was mailed without {task.missing} arguments"
+        assert task.spec.job == worker.key[0] or worker.actor, f"{tid.hex()} runs in a worker of another job"
+
+
+def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
+    """Every task that is not over is on its way, in exactly one place; what is over holds nothing."""
+    places: Counter[bytes] = Counter()
+    for spec in node.state.specs.values():
+        places.update(task.tid for task in spec.queue)
+        if any(not task.done for task in spec.queue):
+            assert node.tasks.waiting.get(spec.cid) is spec, f"{spec.name} has a queue that nobody looks at"
+    for worker in node.state.pool.workers.values():
+        places.update(list(worker.inflight))
+    for actor in node.actors.by_id.values():
+        places.update(task.tid for task in actor.queue)
+        places.update(task.tid for row in actor.stalled.values() for task in row)
+    awaited = Counter(
+        task.tid for entry in node.state.objects.entries.values() for task in entry.dependents or () if not task.done
+    )
+    creations = {actor.creation.tid for actor in node.actors.by_id.values()}
+    for tid, task in tasks.items():
+        if task.done:
+            assert not task.pins, f"{tid.hex()} is over and holds its arguments"
+            continue
+        assert task.missing == awaited[tid], f"{tid.hex()} misses {task.missing}, waits for {awaited[tid]}"
+        if tid not in creations:
+            found = places[tid]
+            assert found == 1 or (found == 0 and task.missing), f"{tid.hex()} is in {found} places"
+    for oid, entry in node.state.objects.entries.items():
+        assert entry.task is None or not entry.task.done, f"{oid.hex()} waits for a task that is over"
+        assert entry.kind != PENDING or entry.task is not None, f"{oid.hex()} waits for nothing"
+    for parent, children in node.state.children.items():
+        assert parent in tasks, f"children of {parent.hex()}, which is over, are remembered"
+        assert not all(child.done for child in children.values()), f"children of {parent.hex()} are over"
+    for tid in node.state.bodies:
+        assert tid in tasks, f"the body of {tid.hex()}, which is over, is kept"
+    for tid, stream in node.streams.by_task.items():
+        assert stream.task.done == stream.ended, f"stream {tid.hex()} has not noticed that its task is over"
+        assert not (stream.ended and stream.closed), f"stream {tid.hex()} is over and kept"
+        assert stream.task.spec.num_returns == STREAMING
+
+
+def _check_actors(node: "Node") -> None:
+    """An actor has a worker of its own exactly while one is needed, and a name exactly while it lives."""
+    for aid, actor in node.actors.by_id.items():
+        assert (actor.fault is not None) == (actor.state is ActorState.DEAD), f"{actor.title()} is dead for no reason"
+        if actor.state in (ActorState.STARTING, ActorState.ALIVE):
+            assert actor.worker is not None, f"{actor.title()} has no worker"
+            assert actor.worker.actor == aid, f"the worker of {actor.title()} serves another"
+        if actor.state is ActorState.DEAD:
+            assert not actor.queue, f"{actor.title()} is dead and has calls"
+            assert not actor.stalled, f"{actor.title()} is dead and has calls that wait"
+            assert actor_object_id(aid) in node.state.objects.entries, f"{actor.title()} is remembered by nobody"
+        for conn, row in actor.stalled.items():
+            assert row, f"{actor.title()} has an empty row for {conn}"
+            assert row[0].missing, f"{actor.title()} holds back calls of {conn} for nothing"
+        over = actor.closing and actor.state is ActorState.ALIVE and actor.idle()
+        assert not over, f"{actor.title()} has no handle and nothing to do, and goes on"
+        ready = node.state.objects.entries.get(actor_object_id(aid))
+        assert ready is None or ready.kind >= INLINE or actor.state is not ActorState.ALIVE
+    for named in node.directory.names(None):
+        aid = node.directory.find(named["namespace"], named["name"]) or b""
+        holder: Actor | None = node.actors.by_id.get(aid)
+        assert holder is not None, f"the name {named} belongs to nobody"
+        assert holder.fault is None, f"the name {named} belongs to a dead actor"
+
+
+def _check_jobs(node: "Node") -> None:
+    """Nothing is left of a job that has been forgotten."""
+    state = node.state
+    for job in state.jobs.values():
+        kept = job.driver in state.conns or any(True for _ in node.actors.detached_of(job.job))
+        assert kept, f"job {job.job.hex()} is kept for nobody"
+    for spec in [*state.specs.values(), *state.spec_index.values(), *node.tasks.waiting.values()]:
+        assert spec.job in state.jobs, f"{spec.name} of a forgotten job is known"
+    for actor in node.actors.by_id.values():
+        assert actor.state is ActorState.DEAD or actor.spec.job in state.jobs, f"{actor.title()} outlived its job"
+    for worker in state.pool.workers.values():
+        assert worker.key[0] in state.jobs or worker.fate, f"worker {worker.wid} serves a forgotten job"
+
+
+def _check_work_goes_on(node: "Node") -> None:
+    """Nobody waits for what is free: an idle worker, or room for another one."""
+    state = node.state
+    for spec in node.tasks.waiting.values():
+        if state.ledger.fits(spec.demand) and state.gpus.fits(spec.gpus):
+            key = (spec.job, spec.env)
+            assert not state.pool.idle.get(key), f"{spec.name} waits while a worker is idle"
+            coming = state.pool.starting.get(key) or state.pool.starting_total() >= STARTING_MAX
+            assert coming, f"{spec.name} waits while there is room for a worker"
