@@ -17,7 +17,7 @@ from rayd.core.jobs import Jobs
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
 from rayd.core.state import Conn, NodeState
-from rayd.core.streams import CONSUMER_GONE, Streams
+from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Task
 from rayd.core.worker import IDLE_NS_MAX, WorkerState
 from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
@@ -242,23 +242,12 @@ class Node:
         return False
 
     def _close_stream(self, tid: bytes) -> None:
-        """The consumer has gone. A producer that would wait for it is cancelled, any other runs to its end."""
+        """The consumer has gone: the producer stops at its next item."""
         stream = self.streams.by_task.get(tid)
         if stream is None or stream.closed:
             return
-        task = stream.task
-        worker = self.state.pool.workers.get(task.worker)
+        worker = self.state.pool.workers.get(stream.task.worker)
         self.streams.close(stream, worker.conn if worker is not None else 0)
-        if not task.done and task.spec.options.get("backpressure"):
-            self._cancel(task, False, True)
-
-    def _close_stream(self, tid: bytes) -> None:
-        """The consumer has gone: the producer may stop."""
-        stream = self.streams.by_task.get(tid)
-        worker = self.state.pool.workers.get(stream.task.worker) if stream is not None else None
-        self.streams.close(tid)
-        if worker is not None and worker.conn and tid in worker.inflight:
-            self.state.effects.sends[worker.conn].append((m.CREDIT, tid, CONSUMER_GONE))
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 

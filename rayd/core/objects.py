@@ -8,6 +8,7 @@ Rules
 * Connections are numbers; 0 is never one.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -70,6 +71,10 @@ class ObjectTable:
         self._effects = effects
         self._on_ready = on_ready
         self._on_unheld = on_unheld
+        self._unpinned: deque[bytes] = deque()
+        self._unpinning = False
+        self._filled: deque[Task] = deque()
+        self._telling = False
 
     # ---- birth -------------------------------------------------------------------------------------------------------
 
@@ -156,7 +161,18 @@ class ObjectTable:
             for task in dependents:
                 task.missing -= 1
                 if task.missing == 0:
-                    self._on_ready(task)
+                    self._filled.append(task)
+            if not self._telling:
+                self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """A task whose argument is an error ends at once, which fills the next one's: a loop, as in ``unpin``."""
+        self._telling = True
+        try:
+            while self._filled:
+                self._on_ready(self._filled.popleft())
+        finally:
+            self._telling = False
 
     # ---- holds -------------------------------------------------------------------------------------------------------
 
@@ -202,14 +218,23 @@ class ObjectTable:
         return self._hold_all(oids)
 
     def unpin(self, oids: Iterable[bytes]) -> None:
-        """The reverse of ``pin``."""
-        for oid in oids:
-            entry = self.entries.get(oid)
-            if entry is None:
-                continue
-            entry.holds -= 1
-            if entry.holds == 0:
-                self._unheld(oid, entry)
+        """The reverse of ``pin``. What is freed lets go of what it contains: a loop, for a chain may be of any length."""
+        unpinned = self._unpinned
+        unpinned.extend(oids)
+        if self._unpinning:
+            return
+        self._unpinning = True
+        try:
+            while unpinned:
+                oid = unpinned.popleft()
+                entry = self.entries.get(oid)
+                if entry is None:
+                    continue
+                entry.holds -= 1
+                if entry.holds == 0:
+                    self._unheld(oid, entry)
+        finally:
+            self._unpinning = False
 
     def _hold_all(self, oids: Iterable[bytes]) -> list[bytes]:
         held = []

@@ -18,8 +18,6 @@ GENERATOR_INDEX = 0
 CONSUMER_GONE = -1
 # The value of a generator's own reference, None, as the SDK reads it. The daemon makes no other value.
 NONE_PICKLED = b"\x80\x05N."
-# Credit of a producer whose items nobody will take.
-_UNLIMITED: Final = 1 << 62
 
 
 class Stream:
@@ -74,7 +72,7 @@ class Streams:
                 self.objects.drop_stored(data)
             if stream is not None and stream.task.spec.options.get("backpressure"):
                 # Another attempt has to learn what the consumer took of the one before.
-                self._effects.sends[worker_conn].append((CREDIT, tid, _UNLIMITED if stream.closed else stream.consumed))
+                self._effects.sends[worker_conn].append((CREDIT, tid, CONSUMER_GONE if stream.closed else stream.consumed))
             return
         if kind == STORED:
             data = self.objects._adopt(data)
@@ -116,11 +114,11 @@ class Streams:
             del self.by_task[task.tid]
 
     def close(self, stream: Stream, worker_conn: int) -> None:
-        """The consumer has dropped the generator; a producer that waits for it (at ``worker_conn``, 0 if none) goes on."""
+        """The consumer has dropped the generator; the producer (at ``worker_conn``, 0 if none) may stop."""
         tid = stream.task.tid
         stream.closed = True
         if worker_conn:
-            self._effects.sends[worker_conn].append((CREDIT, tid, _UNLIMITED))
+            self._effects.sends[worker_conn].append((CREDIT, tid, CONSUMER_GONE))
         unsent = [return_id(tid, index + 1) for index in range(stream.sent, stream.produced)]
         self.objects.release(stream.conn, unsent)
         if stream.ended:

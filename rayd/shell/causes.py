@@ -79,6 +79,17 @@ class CauseFinder:
                 return {"kind": "oom", "signal": name, "peak_bytes": peak_kib * 1024, "limit_bytes": limit, "text": text}
         return {"kind": "signal", "signal": name, "text": f"it was ended by {name}", "peak_bytes": peak_kib * 1024}
 
+    def cause_of_server(self, pid: int, status: int) -> dict[str, Any]:
+        """Exact cause of the deaths of all workers when their fork server has died.
+
+        Args:
+            pid: of the fork server.
+            status: its own, as waitpid gives it.
+        """
+        cause = self.cause(status, 0)
+        how = cause["text"].removeprefix("it ").removeprefix("its process ")
+        return {**cause, "kind": "fork_server", "text": f"the fork server (pid {pid}) {how} and took it along"}
+
 
 def _exit_text(code: int) -> str:
     if code == 0:

@@ -34,7 +34,7 @@ from rayd.core.effect import (
 )
 from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.node import Node
-from rayd.errors import VERSION, Fault, fault
+from rayd.errors import SHUTDOWN, VERSION, Fault, fault
 from rayd.shell import sessions
 from rayd.shell.connection import Connection
 from rayd.shell.fork_server import ForkServer
@@ -257,15 +257,20 @@ class Daemon:
         os.chmod(path, 0o600)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop, f"received {number.name}")
+        # Not the loop's own method: uvloop keeps SIGCHLD for itself, although it only uses it for what it starts.
+        signal.signal(signal.SIGCHLD, lambda *_: self.loop.call_soon_threadsafe(self.workers.reap_orphans))
         owner = self._watch_owner()
         announce({"node_id": self.node_id.hex()})
+        reason = "it failed"
         try:
-            return await self.stopped
+            reason = await self.stopped
+            return reason
         finally:
             server.close()
             self.workers.stop()
+            why = fault(SHUTDOWN, f"the daemon at {self.facts['address']} was stopped: {reason}")
             for connection in list(self._connections.values()):
-                connection.close()
+                connection.refuse(why)
             if owner is not None:
                 self.loop.remove_reader(owner)
                 os.close(owner)

@@ -3,26 +3,42 @@
 import os
 import socket
 import sys
-from typing import Final, NamedTuple
+from typing import Final
 
 # Room in the command line of the fork server, and so of each worker, for the process title.
 TITLE_ROOM: Final = "-" * 120
 
 
-class ForkServer(NamedTuple):
+class ForkServer:
     """A running fork server.
 
-    Attributes:
+    Args:
         control: our end of the control socket; closing it ends the server.
         pid: its process, a child of this one.
     """
 
-    control: socket.socket
-    pid: int
+    def __init__(self, control: socket.socket, pid: int) -> None:
+        self.control = control
+        self.pid = pid
+        self._status: int | None = None
 
-    def wait(self) -> None:
-        """Reap it; returns when it has ended."""
-        os.waitpid(self.pid, 0)
+    def wait(self) -> int:
+        """Wait for its end and reap it; its status, as waitpid gives it."""
+        if self._status is None:
+            _, self._status = os.waitpid(self.pid, 0)
+        return self._status
+
+    def reap_orphans(self) -> None:
+        """Reap what has ended: the server, and what its dead workers had started, which is handed to us as subreaper."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                self._status = status
 
 
 def start_fork_server() -> ForkServer:

@@ -26,7 +26,7 @@ LAST_WORDS_S: Final = 0.5
 class WorkerProcess:
     """What the daemon holds of one worker process."""
 
-    __slots__ = ("doomed", "err", "exited", "mailbox", "out", "pid", "session_open", "wid")
+    __slots__ = ("cause", "doomed", "err", "exited", "mailbox", "out", "pid", "session_open", "wid")
 
     def __init__(self, wid: int, mailbox: Mailbox) -> None:
         self.wid = wid
@@ -37,6 +37,7 @@ class WorkerProcess:
         self.session_open = False
         self.doomed = False
         self.exited: tuple[int, int] | None = None
+        self.cause: dict[str, Any] | None = None
 
 
 class Workers:
@@ -106,17 +107,24 @@ class Workers:
                 self._reaped(message[1], message[3], message[4])
 
     def _fork_server_lost(self) -> None:
-        """Its workers die with it (parent-death signal); report them and start a new one."""
+        """Its workers die with it (parent-death signal) and become our children; report them and start a new one."""
         assert self._control is not None and self._server is not None
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._control = None
         if self.stopping:
             return
-        self._server.wait()
+        cause = self._causes.cause_of_server(self._server.pid, self._server.wait())
         self.adopt_fork_server(start_fork_server())
         for process in list(self.by_id.values()):
-            self._reaped(process.wid, signal.SIGKILL, 0)
+            if process.exited is None:
+                process.cause = cause
+                self._reaped(process.wid, *_end_orphan(process.pid))
+
+    def reap_orphans(self) -> None:
+        """SIGCHLD: reap what is no child of the fork server."""
+        if self._server is not None:
+            self._server.reap_orphans()
 
     # ---- birth -------------------------------------------------------------------------------------------------------
 
@@ -212,7 +220,8 @@ class Workers:
         unread = process.mailbox.take_back()
         process.mailbox.close()
         stderr = list(process.err.tail) if process.err is not None else []
-        self._on_exited(process.wid, self._causes.cause(*process.exited), stderr, unread)
+        cause = process.cause or self._causes.cause(*process.exited)
+        self._on_exited(process.wid, cause, stderr, unread)
 
     def stop(self) -> None:
         """Kill everything and wait until nothing is left; the loop need not run any more."""
@@ -232,6 +241,18 @@ class Workers:
                     output.drain()
             process.mailbox.close()
         self.by_id.clear()
+
+
+def _end_orphan(pid: int) -> tuple[int, int]:
+    """Make sure of the end of a worker whose fork server has died, and reap it; its status and peak memory in KiB."""
+    if pid:
+        _signal_group(pid, signal.SIGKILL)
+        try:
+            _, status, usage = os.wait4(pid, 0)
+        except ChildProcessError:
+            return signal.SIGKILL, 0
+        return status, usage.ru_maxrss
+    return signal.SIGKILL, 0
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -51,6 +51,7 @@ CANCEL: Final = 15  # (oid, force, recursive)
 KILL: Final = 16  # (actor_id, no_restart)
 STREAM_WANT: Final = 17  # (task_id)                                              -> STREAM_ITEM for each, then STREAM_END
 STREAM_ACK: Final = 18  # (task_id, consumed)                                     back-pressure
+PUT_ERROR: Final = 20  # (oid, data)                                              an object that is an error
 RPC: Final = 19  # (req, method, params map)                                      -> REPLY; everything that is not hot
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
@@ -95,6 +96,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     CREATE: _variants(int, bytes, int, bytes, bytes, list, list),
     CALL: _variants(bytes, bytes, int, bytes, bytes, list, list),
     PUT: _variants(bytes, bytes, list),
+    PUT_ERROR: _variants(bytes, bytes),
     ALLOC: _variants(int, bytes, int),
     SEAL: _variants(bytes, list),
     HOLD: _variants(list),

@@ -144,6 +144,14 @@ class ActorClass:
     def _describe(self) -> ClassMeta:
         cls, options = self._cls, self._options
         methods = {name: _describe(cls, name) for name in _method_names(cls)}
+        for method in methods.values():
+            group = method.options.get("concurrency_group")
+            if group and group not in options.concurrency_groups:
+                known = ", ".join(options.concurrency_groups) or "none"
+                raise ValueError(
+                    f"{cls.__name__}.{method.name} is in the concurrency group {group!r}, which the class does not have (it has: {known}); add it"
+                    f" with @ray.remote(concurrency_groups={{{group!r}: 1}})"
+                )
         return ClassMeta(
             cls.__name__,
             methods,

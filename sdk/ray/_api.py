@@ -310,10 +310,3 @@ def get_gpu_ids() -> list[int]:
     if executor is None:
         return []
     return list(executor.gpus_now())
-
-
-def list_named_actors(all_namespaces: bool = False) -> list[Any]:
-    """Names of the live named actors: of this namespace, or as {name, namespace} of all."""
-    rows = _session.need().client.rpc("list_named_actors", all_namespaces=all_namespaces)
-    return list(rows) if all_namespaces else [row["name"] for row in rows]
-

@@ -71,6 +71,8 @@ class Awaiting:
         if ref._kind >= 0 and ref._waiters:  # filled between the look and the enlisting
             self.filled(ref)
             self.hand_over()
+        elif client.link.broken:  # and so was not among those that were told
+            client._fail_everything()
 
     def _unwatch(self, ref: ObjectRef[Any], waiter: Waiter) -> None:
         if ref._waiters and waiter in ref._waiters:

@@ -6,6 +6,7 @@ Everything here works the same in a driver and in a worker. Submission is in ``_
 import itertools
 import os
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,7 @@ class Client:
         sock.sendall(encode((m.HELLO, m.PROTOCOL_VERSION, kind, info)))
         self.refs: dict[bytes, _Hold] = {}
         self._awaiting: Awaiting | None = None
+        self._making = threading.Lock()
         self.link = Link(sock, self._on_message, self._after_batch)
         self._welcome: dict[str, Any] | None = None
         self._refusal = ""
@@ -67,6 +69,8 @@ class Client:
             self.link.close()
             raise ConnectionError(self._refusal)
         self.info = self._welcome
+        log = f"{self.info['session_dir']}/logs/rayd.log"
+        self.link.farewell = f"the daemon (pid {self.info['pid']}) died; the end of its log is in {log}"
         self.address: str = self.info["address"]
         self.job: bytes = self.info["job"]
         nonce = os.urandom(12)
@@ -152,8 +156,10 @@ class Client:
             self.on_credit(message[1], message[2])
         elif tag == m.WELCOME:
             self._welcome = message[1]
-        elif tag == m.REFUSED:
+        elif tag == m.REFUSED and self._welcome is None:
             self._refusal = message[1]["message"]
+        elif tag == m.REFUSED:
+            self.link.farewell = message[1]["message"].removesuffix(".")
 
     def fill(self, ref: ObjectRef[Any], kind: int, data: Any) -> None:
         """The value of a reference is known."""
@@ -203,7 +209,9 @@ class Client:
         if self._awaiting is None:
             from ray._awaiting import Awaiting
 
-            self._awaiting = Awaiting(self)
+            with self._making:  # two of them would each know only half of who waits
+                if self._awaiting is None:
+                    self._awaiting = Awaiting(self)
         return self._awaiting
 
     # ---- requests ----------------------------------------------------------------------------------------------------
@@ -217,6 +225,8 @@ class Client:
         req = next(self._requests)
         self._replies[req] = None
         try:
+            # What died here before the request must be gone before the daemon answers it: the answer may bring it to life again.
+            self.link.post_releases()
             self.link.post_quietly(message(req))
             self.link.flush()
             replies = self._replies
@@ -254,6 +264,13 @@ class Client:
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value."""
         return self.put_serialized(serialize(value, "the value given to ray.put()"))
+
+    def put_error(self, data: bytes) -> ObjectRef[Any]:
+        """A reference whose value is an error; ``data`` is the pickled exception."""
+        ref = self._fresh(next(self._count).to_bytes(8, "little") + self._put_tail)
+        ref._data, ref._kind = data, m.ERROR
+        self.link.post((m.PUT_ERROR, ref._id, data))
+        return ref
 
     def put_serialized(self, value: Serialized) -> ObjectRef[Any]:
         """Store a value that is already serialized."""

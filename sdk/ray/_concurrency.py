@@ -176,8 +176,11 @@ class _Loop:
             executor.send_item(call, index, item)
             index += 1
             if call.what.backpressure:
-                while executor.credit(call.tid) <= index - 1 - call.what.backpressure:
+                while 0 <= executor.credit(call.tid) <= index - call.what.backpressure:
                     await self._credit_change(call.tid)
+            if executor.credit(call.tid) < 0:
+                await items.aclose()
+                break
 
     async def _credit_change(self, tid: bytes) -> None:
         """Wait until the consumer of a stream has taken another item."""

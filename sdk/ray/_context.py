@@ -155,11 +155,11 @@ class RuntimeContext:
         """The ids as a map; kept for old programs."""
         call = self._call()
         return {
-            "job_id": self.get_job_id(),
-            "node_id": self.get_node_id(),
+            "job_id": self.job_id,
+            "node_id": self.node_id,
             "namespace": self.namespace,
-            **({"task_id": call.tid.hex()} if call is not None else {}),
-            **({"actor_id": self.get_actor_id()} if self.get_actor_id() else {}),
+            **({"task_id": self.task_id} if call is not None else {}),
+            **({"actor_id": self.actor_id} if self.actor_id is not None else {}),
         }
 
     @property

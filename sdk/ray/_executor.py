@@ -32,6 +32,8 @@ _DATAGRAM_BYTES: Final = 4 * 1024 * 1024
 STREAMING: Final = -1
 # After this long without work the worker shows itself as idle and lets go of what it still holds for speed.
 IDLE_S: Final = 0.2
+# A streaming task that never waits looks this often whether its consumer is still there.
+LOOK_S: Final = 0.02
 
 
 @dataclass(slots=True)
@@ -287,7 +289,7 @@ class Executor:
             self._stream(call, result)
             message: Any = (m.DONE, call.tid, m.INLINE, b"", [], _us(started))
         elif what.dynamic:
-            refs = [self.client.put(item) for item in result]
+            refs = self._put_all(call, result)
             kind, data, contained = self.pack_result(DynamicObjectRefGenerator(refs), what.name)
             message = (m.DONE, call.tid, kind, data, contained, _us(started))
         else:
@@ -295,6 +297,16 @@ class Executor:
             results = [self.pack_result(value, what.name) for value in values]
             message = (m.DONE_MANY, call.tid, [list(row) for row in results], _us(started))
         self.client.link.post_quietly(message)
+
+    def _put_all(self, call: Running, items: Any) -> list[ObjectRef[Any]]:
+        """Items of a dynamic task; an exception becomes the last one."""
+        refs: list[ObjectRef[Any]] = []
+        try:
+            for item in items:
+                refs.append(self.client.put(item))
+        except Exception as error:  # noqa: BLE001 - whatever the generator raises belongs to its caller
+            refs.append(self.client.put_error(self._dump(error, call.what)))
+        return refs
 
     def _exactly(self, what: Work, result: Any) -> Any:
         try:
@@ -310,15 +322,25 @@ class Executor:
 
     def _stream(self, call: Running, items: Any) -> None:
         iterator: Iterator[Any] = iter(items)
-        for index, item in enumerate(iterator):
-            self.send_item(call, index, item)
-            if call.what.backpressure:
+        looked = time.monotonic()
+        try:
+            for index, item in enumerate(iterator):
+                self.send_item(call, index, item)
                 limit = index + 1 - call.what.backpressure
-                if limit >= 0:
-                    self.client.block_until(lambda limit=limit: self._credit.get(call.tid, 0) > limit, None)  # type: ignore[misc]
-            if call.tid in self.stopped:
-                raise exceptions.TaskCancelledError(f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
-        self._credit.pop(call.tid, None)
+                if call.what.backpressure and limit >= 0:
+                    self.client.block_until(lambda limit=limit: not 0 <= self.credit(call.tid) <= limit, None)  # type: ignore[misc]
+                elif time.monotonic() - looked > LOOK_S:
+                    self.client.link.poll()
+                    looked = time.monotonic()
+                if call.tid in self.stopped:
+                    raise exceptions.TaskCancelledError(f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+                if self.credit(call.tid) < 0:
+                    break
+        finally:
+            self._credit.pop(call.tid, None)
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
 
     def send_item(self, call: Running, index: int, item: Any) -> None:
         """One item of a stream."""
@@ -326,7 +348,7 @@ class Executor:
         self.client.link.post((m.YIELD, call.tid, index, kind, data, contained))
 
     def credit(self, tid: bytes) -> int:
-        """Items of a stream that its consumer has taken."""
+        """Items of a stream that its consumer has taken; negative when the consumer has gone."""
         return self._credit.get(tid, 0)
 
     def fail(self, call: Running, error: BaseException, started: int) -> None:

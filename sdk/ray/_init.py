@@ -13,14 +13,12 @@ _log = logging.getLogger("ray")
 
 # Settings that describe a machine; meaningless for one that already runs.
 _MACHINE_SETTINGS: Final = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
-# Keywords that Ray has and that change nothing here.
+# Private keywords of Ray that change nothing here.
 _ACCEPTED: Final = frozenset(
     {
-        "include_dashboard", "dashboard_host", "dashboard_port", "job_config", "configure_logging", "logging_level",
-        "logging_format", "logging_config", "enable_resource_isolation", "cgroup_path", "system_reserved_cpu",
-        "system_reserved_memory", "proxy_server_url", "_temp_dir", "_system_config", "_node_ip_address", "_memory",
-        "_redis_password", "_redis_username", "_metrics_export_port", "_tracing_startup_hook", "_node_name",
-        "_driver_object_store_memory", "_plasma_directory", "_enable_object_reconstruction", "_lru_evict", "_labels",
+        "_temp_dir", "_system_config", "_node_ip_address", "_memory", "_redis_password", "_redis_username", "_metrics_export_port",
+        "_tracing_startup_hook", "_node_name", "_driver_object_store_memory", "_plasma_directory", "_enable_object_reconstruction",
+        "_lru_evict", "_labels",
     }
 )  # fmt: skip
 
@@ -96,9 +94,22 @@ def init(
     object_store_memory: int | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    job_config: Any = None,
+    configure_logging: bool = True,
+    logging_level: int | str | None = None,
+    logging_format: str | None = None,
+    logging_config: Any = None,
     log_to_driver: bool | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
+    enable_resource_isolation: bool = False,
+    cgroup_path: str | None = None,
+    system_reserved_cpu: float | None = None,
+    system_reserved_memory: int | None = None,
+    proxy_server_url: str | None = None,
     progress: bool | None = None,
     **kwargs: Any,
 ) -> RayContext:
@@ -114,11 +125,15 @@ def init(
         object_store_memory: bytes for the object store of a new cluster (default: 30 % of the available memory).
         local_mode: not supported any more.
         ignore_reinit_error: return the present context instead of raising when already connected.
+        include_dashboard, dashboard_host, dashboard_port, proxy_server_url: accepted; there is no dashboard yet.
+        configure_logging, logging_level, logging_format, logging_config: accepted; the SDK logs to the logger "ray" only.
+        job_config: accepted; its ``ray_namespace`` and ``runtime_env`` are used when the arguments of that meaning are not given.
+        enable_resource_isolation, cgroup_path, system_reserved_cpu, system_reserved_memory: accepted without effect.
         log_to_driver: print what workers write (default: True, or RAY_LOG_TO_DRIVER).
         namespace: where this program's named actors live (default: RAY_NAMESPACE, else one of its own).
         runtime_env: environment of all workers of this program; ``env_vars`` is a map of environment variables.
         progress: show running tasks by name in the terminal (default: False, or RAY_PROGRESS=1).
-        kwargs: further keywords of Ray are accepted without effect; unknown ones are errors.
+        kwargs: private keywords of Ray are accepted without effect; unknown ones are errors.
 
     Returns:
         the context.
@@ -137,6 +152,8 @@ def init(
         raise ValueError('namespace="" is none; leave it out to get a namespace of your own')
     if local_mode:
         raise RuntimeError("local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()")
+    namespace = namespace or getattr(job_config, "ray_namespace", None)
+    runtime_env = runtime_env or getattr(job_config, "runtime_env", None)
     with _session._lock:
         if _session.current is not None:
             if ignore_reinit_error:

@@ -69,6 +69,7 @@ class Link:
         self.critical = 0
         self.interrupted: Callable[[], None] | None = None
         self.broken = ""
+        self.farewell = "the daemon closed the connection"
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 
@@ -249,7 +250,7 @@ class Link:
         try:
             data = inbox.popleft()
             if not data:
-                self._break("the daemon closed the connection")
+                self._break(self.farewell)
                 return
             self._unpacker.feed(data)
             for message in self._unpacker:

@@ -296,6 +296,13 @@ def actor_name(option: str, value: Any) -> str | None:
     return value  # type: ignore[no-any-return]
 
 
+def namespace(option: str, value: Any) -> str | None:
+    """Where a named actor lives."""
+    if text(option, value) == "":
+        raise ValueError(f"{option} cannot be the empty string; leave it out for the namespace of this program.")
+    return value  # type: ignore[no-any-return]
+
+
 def concurrency_groups(option: str, value: Any) -> dict[str, int] | None:
     """Named groups of methods and how many calls of each may run at once."""
     if value is None:

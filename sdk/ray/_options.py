@@ -47,7 +47,7 @@ _TASK_RULES: Final = _COMMON_RULES | {
 }
 _ACTOR_RULES: Final = _COMMON_RULES | {
     "name": rules.actor_name,
-    "namespace": rules.text,
+    "namespace": rules.namespace,
     "lifetime": rules.lifetime,
     "get_if_exists": rules.flag,
     "max_restarts": rules.integer(-1, "without end"),

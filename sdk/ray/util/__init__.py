@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ray.util.actor_pool import ActorPool
     from ray.util.check_serialize import inspect_serializability
+    from ray.util.cluster import get_node_ip_address, list_named_actors
     from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from ray.util.helpers import as_completed, map_unordered
     from ray.util.serialization import deregister_serializer, register_serializer
@@ -16,7 +17,9 @@ _HOMES: Final = {
     "deregister_serializer": "serialization",
     "disable_log_once_globally": "debug",
     "enable_periodic_logging": "debug",
+    "get_node_ip_address": "cluster",
     "inspect_serializability": "check_serialize",
+    "list_named_actors": "cluster",
     "log_once": "debug",
     "map_unordered": "helpers",
     "register_serializer": "serialization",
@@ -29,7 +32,9 @@ __all__ = [
     "deregister_serializer",
     "disable_log_once_globally",
     "enable_periodic_logging",
+    "get_node_ip_address",
     "inspect_serializability",
+    "list_named_actors",
     "log_once",
     "map_unordered",
     "register_serializer",
