@@ -33,6 +33,8 @@ _RECV_BYTES: Final = 65536
 # A submitting thread flushes by itself when this much is waiting: early enough to feed the workers, late enough to be one write.
 _BATCH: Final = 64
 _FLUSH_S: Final = 0.001
+# How long a thread that cannot send waits for the one that reads to learn why.
+_FAREWELL_S: Final = 1.0
 # The flusher goes back to sleep after this many turns without work.
 _IDLE_TURNS: Final = 50
 
@@ -144,6 +146,7 @@ class Link:
         out = self._out
         if not out and not self.released:
             return
+        lost = False
         with self._send_lock:
             self.critical += 1
             try:
@@ -161,8 +164,8 @@ class Link:
                 data = self._packer.bytes()
                 self._packer.reset()
                 self._sock.sendall(data)
-            except OSError as error:
-                self._break(f"the connection to the daemon was lost ({error.strerror})")
+            except OSError:
+                lost = True
             except BaseException as error:
                 self.broken = f"sending was interrupted by {type(error).__name__}"
                 raise
@@ -170,6 +173,8 @@ class Link:
                 self.critical -= 1
         if self.interrupted is not None:
             self._pass_interrupt()
+        if lost:
+            self._hear_farewell()
         if self.broken:
             raise RaySystemError(self._lost_text())
 
@@ -243,8 +248,8 @@ class Link:
                 return
             try:
                 inbox.extend(map(self._sock.recv, (_RECV_BYTES,)))
-            except OSError as error:
-                self._break(f"the connection to the daemon was lost ({error.strerror})")
+            except OSError:
+                self._break(self.farewell)
                 return
         self.critical += 1
         try:
@@ -279,6 +284,18 @@ class Link:
         self._wake_followers()
 
     # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def _hear_farewell(self) -> None:
+        """Nothing can be sent any more; what the daemon has said before it closed the connection tells why."""
+        if self._lease.acquire(False):
+            try:
+                while not self.broken and self._poll.poll(0):
+                    self._read(0.0)
+            finally:
+                self._yield_lease()
+        else:
+            self._follow(lambda: bool(self.broken), _FAREWELL_S)
+        self._break(self.farewell)
 
     def _break(self, why: str) -> None:
         self.broken = self.broken or why
