@@ -22,7 +22,7 @@ from rayd.core.task import Spec, Task
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, Fault, fault
 from rayd.ids import actor_object_id
-from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK
+from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
 
 # Calls mailed ahead of execution: enough to hide the round trip, few enough to be taken back.
 WINDOW_AHEAD: Final = 128
@@ -265,7 +265,7 @@ class Actors:
         if task is actor.creation:
             self._created(actor, kind, data)
             return
-        self.tasks.record(worker, task, run_us, kind != ERROR)
+        self.tasks.record(worker, task, run_us, kind <= STORED)
         if kind == RETRYABLE and task.retries != 0 and not task.done:
             task.retries -= task.retries > 0
             actor.queue.appendleft(task)

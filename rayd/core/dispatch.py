@@ -219,7 +219,7 @@ class Dispatcher:
         now = self.state.now
         spec.observe(run_us)
         worker.progress_at = now
-        self.record(worker, task, run_us, kind != ERROR)
+        self.record(worker, task, run_us, kind <= STORED)
         if kind == RETRYABLE and self._retry(task):
             pass
         else:
@@ -260,7 +260,7 @@ class Dispatcher:
                     self.retire(worker)
                 return
         if spec.queue and (self.state.now - worker.leased_at < LEASE_NS_MAX or not self._contended()):
-            if len(worker.inflight) * 2 <= spec.depth:
+            if len(worker.inflight) * 2 <= spec.depth and not self.state.ledger.in_debt():
                 self._refill(worker, spec)
         if not worker.inflight:
             self._end_lease(worker)
@@ -346,23 +346,24 @@ class Dispatcher:
 
     def blocked(self, worker: Worker) -> None:
         """The task waits in get: lend its CPUs out and take back what is queued behind it."""
-        if worker.state is not WorkerState.LEASED or worker.held is None:
+        if worker.held is None or worker.lent is not None:
             return
-        worker.state = WorkerState.BLOCKED
         worker.lent = worker.held.only("CPU")
         self.state.ledger.give(worker.lent)
-        if len(worker.inflight) > 1:
-            self.state.effects.others.append(TakeBack(worker.wid))
+        if worker.state is WorkerState.LEASED:
+            worker.state = WorkerState.BLOCKED
+            if len(worker.inflight) > 1:
+                self.state.effects.others.append(TakeBack(worker.wid))
         self.state.dirty = True
 
     def resumed(self, worker: Worker) -> None:
-        if worker.state is not WorkerState.BLOCKED:
+        if worker.lent is None:
             return
-        worker.state = WorkerState.LEASED
+        self.state.ledger.force_take(worker.lent)
+        worker.lent = None
         worker.progress_at = self.state.now
-        if worker.lent is not None:
-            self.state.ledger.force_take(worker.lent)
-            worker.lent = None
+        if worker.state is WorkerState.BLOCKED:
+            worker.state = WorkerState.LEASED
 
     def taken_back(self, worker: Worker, count: int) -> None:
         """The last ``count`` mailed tasks were never read: queue them again, in order, at no cost to their retries."""

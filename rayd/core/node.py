@@ -180,11 +180,14 @@ class Node:
                 job = self.jobs.begin(event.conn, event.info)
             elif event.kind == "logs":
                 job = bytes(event.info.get("job", b""))
-                if job in state.jobs:
-                    state.jobs[job].logs.append(event.conn)
             conn = Conn(event.conn, event.kind, event.info, job, 0)
         state.conns[event.conn] = conn
         state.effects.sends[event.conn].append((m.WELCOME, self._welcome(conn)))
+        if event.kind == "logs" and conn.job in state.jobs:
+            state.jobs[conn.job].logs.append(event.conn)
+            while unsaid := state.jobs[conn.job].unsaid:
+                level, text = unsaid.popleft()
+                state.warn(conn.job, text, level)
 
 
     def _welcome(self, conn: Conn) -> dict[str, Any]:
@@ -303,10 +306,14 @@ class Node:
         self.state.objects.want(conn.conn, message[1])
 
     def _on_blocked(self, conn: Conn, message: Any) -> None:
-        self.tasks.blocked(self.state.pool.workers[conn.worker])
+        worker = self.state.pool.workers.get(conn.worker)
+        if worker is not None:
+            self.tasks.blocked(worker)
 
     def _on_resumed(self, conn: Conn, message: Any) -> None:
-        self.tasks.resumed(self.state.pool.workers[conn.worker])
+        worker = self.state.pool.workers.get(conn.worker)
+        if worker is not None:
+            self.tasks.resumed(worker)
 
     def _on_cancel(self, conn: Conn, message: Any) -> None:
         _, oid, force, recursive = message

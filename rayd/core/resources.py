@@ -218,6 +218,10 @@ class Ledger:
         """Name -> amount this node has."""
         return {name: units / UNITS_PER_ONE for name, units in self._total.items()}
 
+    def in_debt(self) -> bool:
+        """Whether anything is owed."""
+        return bool(self._debt)
+
     def debt(self) -> dict[str, float]:
         """Name -> amount owed; empty most of the time."""
         return {name: units / UNITS_PER_ONE for name, units in self._debt.items()}

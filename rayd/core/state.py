@@ -14,6 +14,8 @@ from rayd.wire.messages import EVENT
 
 # How many finished runs are remembered for the timeline: a bounded ring, about 10 MB at most.
 RUNS_KEPT: Final = 50_000
+# A driver that does not listen yet has connected its second line a moment later; more than this it would not read.
+UNSAID_MAX: Final = 100
 
 
 class Conn:
@@ -48,9 +50,10 @@ class Job:
         info: what the driver said of itself (sys_path, cwd, pid, entrypoint).
         exports: pickled functions and classes by content hash.
         logs: connections that print its workers' output.
+        unsaid: what they should have been told before there were any: (level, text).
     """
 
-    __slots__ = ("driver", "exports", "info", "job", "logs", "namespace", "started_at")
+    __slots__ = ("driver", "exports", "info", "job", "logs", "namespace", "started_at", "unsaid")
 
     def __init__(self, job: bytes, driver: int, namespace: str, info: dict[str, Any], now: int) -> None:
         self.job = job
@@ -59,6 +62,7 @@ class Job:
         self.info = info
         self.exports: dict[bytes, bytes] = {}
         self.logs: list[int] = []
+        self.unsaid: deque[tuple[str, str]] = deque(maxlen=UNSAID_MAX)
         self.started_at = now
 
 
@@ -127,7 +131,11 @@ class NodeState:
     def warn(self, job: bytes, text: str, level: str = "warning") -> None:
         """Tell the driver's terminal."""
         owner = self.jobs.get(job)
-        for conn in owner.logs if owner else ():
+        if owner is None:
+            return
+        if not owner.logs:
+            owner.unsaid.append((level, text))
+        for conn in owner.logs:
             self.effects.sends[conn].append((EVENT, level, text))
 
     def describe_conn(self, conn: int) -> str:

@@ -104,7 +104,8 @@ class Peer:
     # ---- tasks and actors --------------------------------------------------------------------------------------------
 
     def spec(self, name: str = "f", *, cpus: float = 1, **options: Any) -> int:
-        """Announce a function with its options; returns its key."""
+        """Export a function and announce it with its options; returns its key."""
+        self.send((m.EXPORT, name.encode(), b"code of " + name.encode()))
         resources = {"CPU": cpus, **options.pop("resources", {})}
         return self._announce(
             {"kind": "task", "name": name, "function": name.encode(), "resources": resources, **options}
@@ -369,6 +370,11 @@ class World:
             packed = encode(group)
             assert len(packed) < m.DATAGRAM_BYTES_MAX + 4096, "a datagram has to fit the kernel's buffer"
             worker.unread.append(msgpack.unpackb(packed))
+
+    @staticmethod
+    def exited(wid: int, cause: dict[str, Any] = CRASH) -> WorkerExited:
+        """The end of a worker that never connected."""
+        return WorkerExited(wid, dict(cause), [], 0)
 
     def _take_back(self, wid: int) -> None:
         worker = self.mailboxes.get(wid)
