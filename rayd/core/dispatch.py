@@ -263,6 +263,8 @@ class Dispatcher:
             if len(worker.inflight) * 2 <= spec.depth and not self.state.ledger.in_debt():
                 self._refill(worker, spec)
         if not worker.inflight:
+            if spec.cid in self.waiting:  # its turn is over
+                self.waiting[spec.cid] = self.waiting.pop(spec.cid)
             self._end_lease(worker)
 
     def _contended(self) -> bool:
