@@ -20,8 +20,8 @@ from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Task
 from rayd.core.worker import IDLE_NS_MAX, WorkerState
-from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
-from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, TASK_ID_BYTES
+from rayd.errors import BAD_REQUEST, CANCELLED, NOT_FOUND, fault
+from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, JOB_ID_BYTES, TASK_ID_BYTES
 from rayd.store.arena import Arena
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
@@ -242,7 +242,17 @@ class Node:
             return entry.holds > 0 or oid not in self.state.objects.entries
         if oid.endswith(GENERATOR_SUFFIX):
             self._close_stream(oid[:TASK_ID_BYTES])
+        if entry.kind >= m.ERROR and not entry.read:
+            self._report_unread(oid, entry)
         return False
+
+    def _report_unread(self, oid: bytes, entry: Entry) -> None:
+        """An error that nobody has asked for is gone with its last reference: its driver's terminal shall show it."""
+        job = self.state.jobs.get(oid[TASK_ID_BYTES - JOB_ID_BYTES : TASK_ID_BYTES])
+        if entry.kind == m.FAULT and entry.data["code"] == CANCELLED:
+            return
+        for conn in job.logs if job is not None else ():
+            self.state.effects.sends[conn].append((m.UNREAD, entry.kind, entry.data))
 
     def _close_stream(self, tid: bytes) -> None:
         """The consumer has gone: the producer stops at its next item."""
@@ -341,8 +351,9 @@ class Node:
     def _on_stream_ack(self, conn: Conn, message: Any) -> None:
         stream = self.streams.by_task.get(message[1])
         worker = self.state.pool.workers.get(stream.task.worker) if stream is not None else None
-        if stream is not None:
-            stream.consumed = message[2]
+        if stream is None or stream.ended:
+            return
+        stream.consumed = message[2]
         if worker is not None:
             self.state.effects.sends[worker.conn].append((m.CREDIT, message[1], message[2]))
 

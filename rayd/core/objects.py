@@ -34,9 +34,10 @@ class Entry:
         dependents: tasks that cannot start before it is filled.
         contained: ids held by this object.
         task: the task that will fill it; None once filled.
+        read: somebody has been given the value.
     """
 
-    __slots__ = ("contained", "data", "dependents", "holders", "holds", "kind", "task", "waiters")
+    __slots__ = ("contained", "data", "dependents", "holders", "holds", "kind", "read", "task", "waiters")
 
     def __init__(self, kind: int, data: Any, task: Task | None) -> None:
         self.kind = kind
@@ -47,6 +48,7 @@ class Entry:
         self.dependents: list[Task] | None = None
         self.contained: list[bytes] | None = None
         self.task = task
+        self.read = False
 
 
 class ObjectTable:
@@ -151,6 +153,7 @@ class ObjectTable:
 
     def _announce(self, oid: bytes, entry: Entry) -> None:
         if entry.waiters is not None:
+            entry.read = True
             message = (VALUE, oid, entry.kind, entry.data)
             sends = self._effects.sends
             for conn in entry.waiters:
@@ -283,6 +286,7 @@ class ObjectTable:
             if entry is None:
                 sends.append((VALUE, oid, FAULT, lost(oid)))
             elif entry.kind >= INLINE:
+                entry.read = True
                 sends.append((VALUE, oid, entry.kind, entry.data))
             elif entry.waiters is None:
                 entry.waiters = [conn]
@@ -307,6 +311,7 @@ class ObjectTable:
         entry = self.entries.get(oid)
         if entry is None:
             return FAULT, lost(oid)
+        entry.read = True
         return entry.kind, entry.data
 
     def _full(self, size: int, describe: Callable[[int], str]) -> dict[str, Any]:

@@ -70,9 +70,10 @@ class Streams:
         if stream is None or stream.closed or index != stream.produced:
             if kind == STORED:
                 self.objects.drop_stored(data)
-            if stream is not None and stream.task.spec.options.get("backpressure"):
+            if stream is not None and (stream.closed or stream.consumed):
                 # Another attempt has to learn what the consumer took of the one before.
-                self._effects.sends[worker_conn].append((CREDIT, tid, CONSUMER_GONE if stream.closed else stream.consumed))
+                taken = CONSUMER_GONE if stream.closed else stream.consumed
+                self._effects.sends[worker_conn].append((CREDIT, tid, taken))
             return
         if kind == STORED:
             data = self.objects._adopt(data)
@@ -117,7 +118,7 @@ class Streams:
         """The consumer has dropped the generator; the producer (at ``worker_conn``, 0 if none) may stop."""
         tid = stream.task.tid
         stream.closed = True
-        if worker_conn:
+        if worker_conn and not stream.ended:
             self._effects.sends[worker_conn].append((CREDIT, tid, CONSUMER_GONE))
         unsent = [return_id(tid, index + 1) for index in range(stream.sent, stream.produced)]
         self.objects.release(stream.conn, unsent)

@@ -1,6 +1,7 @@
 """The functions of the package ``ray`` that act on objects, tasks and the cluster."""
 
 import inspect
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
@@ -154,7 +155,7 @@ def wait(
         raise ValueError(f"timeout={timeout}: seconds to wait cannot be negative; use 0 to only look, None to wait without limit")
     if not waitables:
         return [], []
-    if set(map(type, waitables)) != {ObjectRef}:
+    if operator.countOf(map(type, waitables), ObjectRef) != len(waitables):
         return _wait_mixed(waitables, num_returns, timeout)
     _check_wait(waitables, num_returns)
     return _owner(waitables[0]).wait(waitables, num_returns, timeout)

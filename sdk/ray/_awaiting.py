@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ray._refs import ObjectRef
 from ray._task_error import RayTaskError
-from rayd.wire.messages import CANCEL
 
 if TYPE_CHECKING:
     from ray._client import Client
@@ -61,6 +60,7 @@ class Awaiting:
     def _watch(self, ref: ObjectRef[Any], waiter: Waiter) -> None:
         """Have ``waiter`` called once the reference is filled; the caller flushes."""
         client = self._client
+        client.orphans.pop(ref._id, None)
         self.watched.add(ref)
         if ref._waiters is None:
             ref._waiters = [waiter]
@@ -107,8 +107,8 @@ class Awaiting:
         def ended(done: "asyncio.Future[Any]") -> None:
             if done.cancelled() and ref._kind < 0:
                 self._unwatch(ref, waiter)
-                if ref._waiters is None:  # nobody else waits for it: the cancellation is meant for the task
-                    self._client.link.post((CANCEL, ref._id, False, True))
+                if ref._waiters is None:  # nobody else waits; if nobody else refers to it either, the task is cancelled
+                    self._client.orphans[ref._id] = None
 
         self._watch(ref, waiter)
         self.flush_in(loop)

@@ -3,6 +3,7 @@
 Everything here works the same in a driver and in a worker. Submission is in ``_submit``; the connection itself in ``_link``.
 """
 
+import collections
 import itertools
 import os
 import socket
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ray._awaiting import Awaiting
 
 _new: Final = object.__new__
+# Errors that nobody looked at wait here to be printed; a flood of them keeps only the latest.
+_FORGOTTEN_MAX: Final = 1000
 
 
 class _Hold(weakref.ref):  # type: ignore[type-arg]
@@ -79,6 +82,10 @@ class Client:
         self._count = itertools.count(1)
         self._segment: Segment | None = None
         self.kept: list[ObjectRef[Any]] = []
+        self._unread: dict[bytes, tuple[int, Any]] = {}
+        self.forgotten: collections.deque[tuple[int, Any]] = collections.deque(maxlen=_FORGOTTEN_MAX)
+        # Ids of tasks whose awaiting was cancelled: when the reference dies, too, nobody can want the task any more.
+        self.orphans: dict[bytes, None] = {}
         self.exports: Any = None
         self.repeats: Any = None
         self.default_retries = 3
@@ -118,18 +125,24 @@ class Client:
             known: ObjectRef[Any] | None = hold()
             if known is not None:
                 return known
-        ref = self._fresh(oid)
-        link = self.link
-        if link.released:  # an earlier life of the same reference may wait there; its end must come first
-            link.post_releases()
-        link.post((m.HOLD, (oid,)))
-        return ref
+        self.link.post_hold(oid)
+        return self._fresh(oid)
 
     def _dead(self, hold: _Hold) -> None:
         oid = hold.oid
         if self.refs.get(oid) is hold:
             del self.refs[oid]
+            if self._unread or self.orphans:
+                self._last_rites(oid)
             self.link.note_release(oid)
+
+    def _last_rites(self, oid: bytes) -> None:
+        """A reference has died that somebody should hear of: an error never looked at, or a task whose awaiting was cancelled."""
+        unread = self._unread.pop(oid, None)
+        if unread is not None:
+            self.forgotten.append(unread)
+        if self.orphans.pop(oid, False) is None:
+            self.link.post_quietly((m.CANCEL, oid, False, True))
 
     # ---- messages of the daemon --------------------------------------------------------------------------------------
 
@@ -167,6 +180,7 @@ class Client:
         ref._kind = kind
         if kind >= m.ERROR:
             self._failures += 1
+            self._unread[ref._id] = (kind, data)
         if ref._waiters is not None:
             self.awaiting.filled(ref)
 
@@ -326,15 +340,10 @@ class Client:
 
     def error_of(self, ref: ObjectRef[Any]) -> BaseException | None:
         """The exception a filled reference stands for, None if it has a value."""
-        kind = ref._kind
-        if kind == m.ERROR:
-            error = deserialize(ref._data)
-            return error.as_instanceof_cause() if isinstance(error, exceptions.RayTaskError) else error
-        if kind == m.FAULT:
-            fault = ref._data
-            cause = deserialize(fault["error"]) if fault.get("error") else None
-            return exceptions.from_fault(fault, cause)
-        return None
+        if ref._kind < m.ERROR:
+            return None
+        self._unread.pop(ref._id, None)
+        return load_error(ref._kind, ref._data)
 
     # ---- get and wait ------------------------------------------------------------------------------------------------
 
@@ -445,6 +454,15 @@ def _first_ready(refs: list[ObjectRef[Any]], limit: int) -> list[int]:
             if len(ready) == limit:
                 break
     return ready
+
+
+def load_error(kind: int, data: Any) -> BaseException:
+    """The exception of an ERROR or FAULT payload."""
+    if kind == m.ERROR:
+        error: BaseException = deserialize(data)
+        return error.as_instanceof_cause() if isinstance(error, exceptions.RayTaskError) else error
+    cause = deserialize(data["error"]) if data.get("error") else None
+    return exceptions.from_fault(data, cause)
 
 
 def foreign(ref: ObjectRef[Any]) -> ValueError:

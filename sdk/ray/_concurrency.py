@@ -161,7 +161,7 @@ class _Loop:
                     executor._deliver(call, result, started)
         except asyncio.CancelledError as error:
             if tid in executor.stopped:
-                cancelled = exceptions.TaskCancelledError(f"Task {what.name} ({tid.hex()}) was cancelled by ray.cancel().")
+                cancelled = exceptions.TaskCancelledError(tid.hex(), f"Task {what.name} ({tid.hex()}) was cancelled by ray.cancel().")
                 executor.fail(call, cancelled, started)
             else:
                 executor.fail(call, error, started)
@@ -220,7 +220,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def _refuse_stopped(executor: "Executor", call: Running) -> None:
     if call.tid in executor.stopped:
-        raise exceptions.TaskCancelledError(f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+        raise exceptions.TaskCancelledError(call.tid.hex(), f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
 
 
 def _us(started: int) -> int:

@@ -12,10 +12,11 @@ import threading
 import time
 from typing import Any, Final
 
+from ray._client import Client, load_error
 from ray._logs import OutputPrinter
 from ray._progress import ProgressView, is_wanted
 from rayd.wire.frame import Framer, encode
-from rayd.wire.messages import EVENT, HELLO, LOG, PROTOCOL_VERSION, REPLY, RPC
+from rayd.wire.messages import EVENT, HELLO, LOG, PROTOCOL_VERSION, REPLY, RPC, UNREAD
 
 _TURN_S: Final = 0.5
 _PROGRESS_TURN_S: Final = 0.2
@@ -29,15 +30,17 @@ class DriverOutput:
 
     Args:
         path: the daemon's socket.
-        job: whose workers' output to print.
+        client: of the driver; its job's workers are printed, and its forgotten errors.
         show_lines: print lines of workers (warnings of the daemon are printed in any case).
         progress: show running tasks; None for what RAY_PROGRESS says.
     """
 
-    def __init__(self, path: str, job: bytes, *, show_lines: bool, progress: bool | None) -> None:
+    def __init__(self, path: str, client: Client, *, show_lines: bool, progress: bool | None) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.connect(path)
-        self._sock.sendall(encode((HELLO, PROTOCOL_VERSION, "logs", {"job": job, "pid": os.getpid()})))
+        self._sock.sendall(encode((HELLO, PROTOCOL_VERSION, "logs", {"job": client.job, "pid": os.getpid()})))
+        self._client = client
+        self._report_errors = os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") != "1"
         self._framer = Framer()
         self._printer = OutputPrinter.from_environ(os.environ)
         self._show_lines = show_lines
@@ -63,6 +66,7 @@ class DriverOutput:
                 for message in self._framer.feed(data):
                     self._show(message)
             self._printer.tick(time.monotonic())
+            self._show_forgotten()
             if self._view is not None and self._asked == self._answers:
                 self._ask("progress")
         self._printer.close()
@@ -79,6 +83,8 @@ class DriverOutput:
         if tag == LOG:
             if self._show_lines:
                 self._printer.lines(message[1], message[2], message[3])
+        elif tag == UNREAD:
+            self._show_error(message[1], message[2])
         elif tag == EVENT:
             with contextlib.suppress(OSError, ValueError):
                 print(f"({message[1]}) {message[2]}", file=sys.stderr, flush=True)
@@ -89,10 +95,26 @@ class DriverOutput:
             elif self._answers < self._final:
                 self._ask("ping")
 
+    def _show_forgotten(self) -> None:
+        while self._client.forgotten:
+            self._show_error(*self._client.forgotten.popleft())
+
+    def _show_error(self, kind: int, data: Any) -> None:
+        """An error that nobody has looked at."""
+        if not self._report_errors:
+            return
+        try:
+            error = load_error(kind, data)
+        except Exception as problem:  # noqa: BLE001 - loading runs code of the user
+            error = problem
+        with contextlib.suppress(OSError, ValueError):
+            print(f"(error) nobody asked for the result of this task, which failed:\n{error}", file=sys.stderr, flush=True)
+
     def finish(self) -> None:
         """Print what workers have written until now."""
         if threading.current_thread() is self._thread or not self._thread.is_alive():
             return
+        self._show_forgotten()
         self._final = self._asked + _FINAL_ROUNDS
         self._ask("ping")
         deadline = time.monotonic() + _LAST_LINES_S

@@ -92,6 +92,8 @@ class Executor:
         self._functions: dict[bytes, Any] = {}
         self._credit: dict[bytes, int] = {}
         self._label = ""
+        self._shown = ""
+        self._marked = ""
         self._unread: list[Any] = []
         self._blocking = 0
         client.on_stop_task = self._on_stop_task
@@ -125,8 +127,13 @@ class Executor:
                     datagram = self._receive_idle(idle_after)
             if not datagram:
                 return 0
-            for body in msgpack.unpackb(datagram):
+            bodies = msgpack.unpackb(datagram)
+            left = len(bodies)
+            for body in bodies:
                 more = self.run_body(body)
+                left -= 1
+                if more or left:
+                    self.client.link.flush_soon()  # results share a write, but none waits for the end of what follows
                 if self.actor is not None and self.actor.options["mode"] != "plain":
                     from ray import _concurrency
 
@@ -135,6 +142,7 @@ class Executor:
     def _receive_idle(self, idle_after: bytes) -> bytes:
         """Nothing has come for a while: look idle, and wait without a limit."""
         if self.actor is None:
+            self._label = ""
             self.label("ray::IDLE", "")
         self.client.link.poll()
         self.wait_without_limit()
@@ -163,13 +171,14 @@ class Executor:
         self.main = call = Running(tid, what, gpus)
         title = what.name
         if title != self._label:
-            self.label(f"ray::{title}" if self.actor else f"ray::{title}()", title)
+            self._label = title
+            self.label(f"ray::{title}" if self.actor else f"ray::{title}()", self._shown or title)
         if gpus or self.client.info["gpus"]:
             _show_gpus(gpus)
         started = time.perf_counter_ns()
         try:
             if tid in self.stopped:
-                raise exceptions.TaskCancelledError(f"Task {title} ({tid.hex()}) was cancelled by ray.cancel().")
+                raise exceptions.TaskCancelledError(tid.hex(), f"Task {title} ({tid.hex()}) was cancelled by ray.cancel().")
             if args == b"" and not args_at:
                 result = what.function()
             else:
@@ -333,7 +342,7 @@ class Executor:
                     self.client.link.poll()
                     looked = time.monotonic()
                 if call.tid in self.stopped:
-                    raise exceptions.TaskCancelledError(f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+                    raise exceptions.TaskCancelledError(call.tid.hex(), f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
                 if self.credit(call.tid) < 0:
                     break
         finally:
@@ -359,7 +368,7 @@ class Executor:
             self.leave(0)
         what = call.what
         if isinstance(error, KeyboardInterrupt) and call.tid in self.stopped:
-            error = exceptions.TaskCancelledError(f"Task {what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+            error = exceptions.TaskCancelledError(call.tid.hex(), f"Task {what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
         self.stopped.discard(call.tid)
         retry = what.retry is True or (what.retry and isinstance(error, what.retry))
         data = self._dump(error, what)
@@ -401,6 +410,7 @@ class Executor:
         options = what.options
         threads = options["max_concurrency"] > 1 or bool(options["groups"])
         options["mode"] = "async" if options["is_async"] else "threads" if threads else "plain"
+        self._shown = what.name
         self.label(f"ray::{what.name}.__init__", what.name)
         if gpus or self.client.info["gpus"]:
             _show_gpus(gpus)
@@ -410,11 +420,10 @@ class Executor:
         try:
             positional, named = self.load_args(args, args_at, deps)
             self.instance = what.function(*positional, **named)
-            shown = what.name
             if type(self.instance).__repr__ is not object.__repr__:
                 with contextlib.suppress(Exception):
-                    shown = repr(self.instance)
-            self.label(f"ray::{what.name}", shown)
+                    self._shown = repr(self.instance)
+            self.label(f"ray::{what.name}", self._shown)
             self.client.link.post_quietly((m.DONE, tid, m.INLINE, b"\x80\x05N.", [], _us(started)))
         except BaseException as error:
             self.fail(call, error, started)
@@ -470,9 +479,9 @@ class Executor:
 
     def label(self, title: str, name: str) -> None:
         """Show what runs: process title for ``ps``, and a mark in the output so that lines get the right prefix."""
-        self._label = name
         _process.title(title)
-        if name:
+        if name and name != self._marked:
+            self._marked = name
             sys.stdout.flush()
             mark = MARK + name.encode("utf-8", "replace") + MARK + b"\n"
             for fd in (1, 2):

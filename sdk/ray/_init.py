@@ -232,7 +232,7 @@ def _enter(
     client.default_retries = int(os.environ.get("RAY_TASK_MAX_RETRIES", "3"))
     if log_to_driver is None:
         log_to_driver = os.environ.get("RAY_LOG_TO_DRIVER", "1") != "0"
-    output = DriverOutput(path, client.job, show_lines=log_to_driver, progress=progress)
+    output = DriverOutput(path, client, show_lines=log_to_driver, progress=progress)
     _session.start(Session(client, daemon=daemon, output=output, runtime_env=runtime_env))
     if threading.current_thread() is not threading.main_thread():
         _log.debug("ray.init() was called outside the main thread; Ctrl-C is not guarded")

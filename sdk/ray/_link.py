@@ -27,7 +27,7 @@ from typing import Any, Final
 import msgpack
 
 from ray.exceptions import RaySystemError
-from rayd.wire.messages import RELEASE
+from rayd.wire.messages import HOLD, RELEASE
 
 _RECV_BYTES: Final = 65536
 # A submitting thread flushes by itself when this much is waiting: early enough to feed the workers, late enough to be one write.
@@ -54,7 +54,8 @@ class Link:
         self._handle = handle
         self._after = after
         self._out: collections.deque[Any] = collections.deque()
-        self.released: collections.deque[bytes] = collections.deque()
+        self.released: dict[bytes, None] = {}
+        self._out_lock = threading.Lock()
         self._packer = msgpack.Packer(use_bin_type=True, autoreset=False)
         self._send_lock = threading.Lock()
         self._lease = threading.Lock()
@@ -84,24 +85,51 @@ class Link:
         if len(out) >= _BATCH:
             self.flush()
 
+    def flush_soon(self) -> None:
+        """See to it that what was posted quietly goes out within a millisecond or two, whatever the caller does next."""
+        if not self._armed:
+            self._arm()
+
     def post_quietly(self, message: Any) -> None:
         """Send with the next flush, which the caller promises to do."""
         self._out.append(message)
 
+    def post_hold(self, oid: bytes) -> None:
+        """This process refers to an object from now on. Consecutive holds share a message; a release not sent yet is taken back instead."""
+        if self.released.pop(oid, False) is None:
+            return
+        out = self._out
+        with self._out_lock:
+            if out and out[-1][0] == HOLD:
+                out[-1][1].append(oid)
+            else:
+                out.append((HOLD, [oid]))
+        if not self._armed:
+            self._arm()
+
     def post_releases(self) -> None:
         """Queue the releases noted so far, ahead of what is posted next."""
-        gone = []
-        with contextlib.suppress(IndexError):
-            while True:
-                gone.append(self.released.popleft())
+        gone = self._take_releases(self._noted())
         if gone:
             self.post((RELEASE, gone))
 
     def note_release(self, oid: bytes) -> None:
         """An object has lost its last reference here. Called by the garbage collector at any moment, so it must not block."""
-        self.released.append(oid)
+        self.released[oid] = None
         if not self._armed:
             self._arm()
+
+    def _noted(self) -> list[bytes]:
+        while True:
+            try:
+                return list(self.released)
+            except RuntimeError:  # the collector has just noted another
+                continue
+
+    def _take_releases(self, noted: list[bytes]) -> list[bytes]:
+        """Those of ``noted`` that have not been taken back meanwhile."""
+        released = self.released
+        return [oid for oid in noted if released.pop(oid, False) is None]
 
     def _arm(self) -> None:
         self._armed = True
@@ -150,15 +178,14 @@ class Link:
         with self._send_lock:
             self.critical += 1
             try:
-                # Counted first: what died before this moment was used only by messages that are in ``out`` now.
-                dead = len(self.released)
+                # Looked at first: what died before this moment was used only by messages that are in ``out`` now.
+                noted = self._noted() if self.released else None
                 pack = self._packer.pack
-                while out:
-                    pack(out.popleft())
-                gone = []
-                with contextlib.suppress(IndexError):  # post_releases may have taken some
-                    for _ in range(dead):
-                        gone.append(self.released.popleft())
+                with self._out_lock:
+                    messages = [out.popleft() for _ in range(len(out))]
+                for message in messages:
+                    pack(message)
+                gone = self._take_releases(noted) if noted else None
                 if gone:
                     pack((RELEASE, gone))
                 data = self._packer.bytes()

@@ -39,6 +39,15 @@ class _Pickling(threading.local):
 pickling = _Pickling()
 
 
+class _Home:
+    """The client that references of this process belong to; set by the session."""
+
+    client: "Client | None" = None
+
+
+home = _Home()
+
+
 class _Interning(type):
     """Makes ``ObjectRef(id)`` the one reference of that id, as everywhere else."""
 
@@ -253,6 +262,9 @@ def _keep_foreign_copy(ref: ObjectRef[Any]) -> None:
 
 def _restore(binary: bytes) -> ObjectRef[Any]:
     """Called by unpickling: the reference of this process with that id."""
-    from ray import _session
+    client = home.client
+    if client is None:
+        from ray import _session
 
-    return _session.need().client.receive(binary)
+        client = _session.need().client
+    return client.receive(binary)

@@ -78,7 +78,7 @@ class RemoteFunction(Generic[P, R]):
         options = self._options
         spec = {
             "kind": "task",
-            "name": options.name or self._function.__qualname__,
+            "name": options.name or self._function.__name__,
             "function": blob_id,
             "resources": {name: float(amount) for name, amount in options.demand.items()},
             "num_returns": returns_code(options.num_returns),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import exceptions
 from ray._client import Client
+from ray._refs import home
 from ray._remote import Exports
 from ray._repeats import Repeats
 
@@ -91,6 +92,7 @@ def start(session: Session) -> None:
     """Make a session the current one."""
     global current
     current = session
+    home.client = session.client
     session.interrupts.install()
 
 
@@ -99,6 +101,7 @@ def stop() -> None:
     global current
     with _lock:
         session, current = current, None
+        home.client = None
         if session is None:
             return
         session.interrupts.remove()
@@ -198,7 +201,7 @@ class Interrupts:
 def _after_fork() -> None:
     """A forked child shares the sockets but is not the session's process."""
     global current
-    current = None
+    current = home.client = None
 
 
 os.register_at_fork(after_in_child=_after_fork)
