@@ -78,7 +78,7 @@ class Actor:
         self.state = ActorState.PENDING
         self.worker: Worker | None = None
         self.queue: deque[Task] = deque()
-        self.stalled: dict[int, deque[Task]] = {}
+        self.stalled: dict[int | bytes, deque[Task]] = {}
         self.name = str(options.get("actor_name") or "")
         self.namespace = str(options.get("namespace") or namespace)
         self.ordered = not options.get("out_of_order", False)
@@ -90,8 +90,10 @@ class Actor:
         self.fault: Fault | None = None
 
     def idle(self) -> bool:
-        """Nothing queued, waiting or running."""
-        return not self.queue and not self.stalled and not (self.worker and self.worker.inflight)
+        """Nothing queued, waiting or running; what was cancelled does not count."""
+        if self.stalled or (self.worker and self.worker.inflight):
+            return False
+        return all(task.done for task in self.queue)
 
     @property
     def detached(self) -> bool:
@@ -201,13 +203,13 @@ class Actors:
 
     def _enqueue_first(self, actor: Actor, task: Task, conn: Conn, deps: list[bytes]) -> None:
         """Keep the caller's order: behind an earlier stalled call, or as the first of a new stalled row."""
-        if not actor.ordered or not (deps or actor.stalled):
+        if not (deps or actor.stalled):
             return
-        row = actor.stalled.get(conn.conn)
+        row = actor.stalled.get(_row_of(actor, task))
         if row is not None:
             row.append(task)
         elif deps:
-            actor.stalled[conn.conn] = deque([task])
+            actor.stalled[_row_of(actor, task)] = deque([task])
 
     def ready(self, task: Task) -> None:
         """A call was admitted or its last argument has come; also a creation whose arguments are complete."""
@@ -219,12 +221,12 @@ class Actors:
         if task is actor.creation:
             self._place_soon(actor)
             return
-        row = actor.stalled.get(task.conn) if actor.stalled else None
+        row = actor.stalled.get(_row_of(actor, task)) if actor.stalled else None
         if row is not None:
-            while row and row[0].missing == 0:
+            while row and (row[0].missing == 0 or row[0].done):
                 self._queue(actor, row.popleft())
             if not row:
-                del actor.stalled[task.conn]
+                del actor.stalled[_row_of(actor, task)]
         elif task.missing == 0:
             self._queue(actor, task)
         self.pump(actor)
@@ -255,8 +257,8 @@ class Actors:
             task = queue.popleft()
             if not task.done:
                 self.tasks.mail(worker, task)
-        if actor.closing and actor.idle():
-            self._end(actor)
+        if actor.closing:
+            self._end_if_over(actor)
 
     def done(self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int) -> None:
         """DONE of a call or of ``__init__``."""
@@ -296,10 +298,15 @@ class Actors:
         if actor is None or actor.state is ActorState.DEAD:
             return
         actor.closing = True
-        if actor.idle() and actor.state is ActorState.ALIVE:
+        self._end_if_over(actor)
+
+    def _end_if_over(self, actor: Actor) -> None:
+        """End an actor without handles that has nothing left to do, unless it has got a handle meanwhile."""
+        entry = self.state.objects.entries.get(actor_object_id(actor.aid))
+        if entry is not None and entry.holds:
+            actor.closing = False
+        elif actor.state in (ActorState.PENDING, ActorState.ALIVE) and actor.idle():
             self._end(actor)
-        elif actor.state is ActorState.PENDING and actor.idle():
-            self._die(actor, self._out_of_scope(actor))
 
     def _out_of_scope(self, actor: Actor) -> Fault:
         text = f"The actor {actor.title()} ended because all handles to it went out of scope. Keep a handle to keep it alive."
@@ -401,12 +408,14 @@ class Actors:
         self.tasks.settle(actor.creation)
         if actor.detached:
             objects.unpin([actor_object_id(actor.aid)])
+        objects.drop_if_unheld(actor_object_id(actor.aid))  # its handles had gone before
 
     def cancel(self, task: Task, force: bool) -> None:
         """Cancel a call: one not begun is dropped; a running one is told and decides by itself."""
         worker = self.state.pool.workers.get(task.worker)
         if worker is None:
             self.tasks.finish(task, FAULT, cancelled(task), None)
+            self.ready(task)  # it holds back no other call any more
             return
         self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
         actor = self.by_id.get(task.actor or b"")
@@ -450,6 +459,11 @@ class Actors:
         actor = self.by_id.get(aid)
         if actor is not None and actor.state is ActorState.DEAD:
             del self.by_id[aid]
+
+
+def _row_of(actor: Actor, task: Task) -> int | bytes:
+    """What a call that waits for an argument holds back: its caller's later calls, or nothing but itself."""
+    return task.conn if actor.ordered else task.tid
 
 
 def handle_info(actor: Actor) -> dict[str, Any]:

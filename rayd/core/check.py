@@ -78,7 +78,8 @@ def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
             expected[actor_object_id(actor.aid)] += 1
     for oid, entry in entries.items():
         assert entry.holds == expected[oid], f"{oid.hex()} counts {entry.holds} holds, has {expected[oid]}"
-        alive = oid.endswith(ACTOR_OBJECT_SUFFIX) and oid[:16] in node.actors.by_id
+        actor = node.actors.by_id.get(oid[:16]) if oid.endswith(ACTOR_OBJECT_SUFFIX) else None
+        alive = actor is not None and actor.fault is None
         assert entry.holds > 0 or alive, f"{oid.hex()} is kept for nobody"
 
 
@@ -189,10 +190,11 @@ def _check_actors(node: "Node") -> None:
         for conn, row in actor.stalled.items():
             assert row, f"{actor.title()} has an empty row for {conn}"
             assert row[0].missing, f"{actor.title()} holds back calls of {conn} for nothing"
-        over = actor.closing and actor.state is ActorState.ALIVE and actor.idle()
-        assert not over, f"{actor.title()} has no handle and nothing to do, and goes on"
         ready = node.state.objects.entries.get(actor_object_id(aid))
-        assert ready is None or ready.kind >= INLINE or actor.state is not ActorState.ALIVE
+        assert ready is not None, f"the object of {actor.title()} is gone"
+        assert ready.kind >= INLINE or actor.state is not ActorState.ALIVE, f"{actor.title()} is not ready"
+        over = not ready.holds and actor.state is ActorState.ALIVE and actor.idle()
+        assert not over, f"{actor.title()} has no handle and nothing to do, and goes on"
     for named in node.directory.names(None):
         aid = node.directory.find(named["namespace"], named["name"]) or b""
         holder: Actor | None = node.actors.by_id.get(aid)

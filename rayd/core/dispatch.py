@@ -227,7 +227,7 @@ class Dispatcher:
         self.advance(worker, spec)
 
     def _retry(self, task: Task) -> bool:
-        if task.retries == 0 or task.done:
+        if task.retries == 0 or task.stopped or task.done:
             return False
         task.retries -= task.retries > 0
         self._queue_again(task)
@@ -236,7 +236,9 @@ class Dispatcher:
     def _queue_again(self, task: Task) -> None:
         """Before all others: it was handed out once."""
         task.worker = 0
-        if not task.done and not (task.spec.job_ended and self.end_if_abandoned(task)):
+        if task.stopped:
+            self.finish(task, FAULT, cancelled(task), None)
+        elif not task.done and not (task.spec.job_ended and self.end_if_abandoned(task)):
             task.spec.queue.appendleft(task)
             self._awaits_worker(task.spec)
 
@@ -415,7 +417,7 @@ class Dispatcher:
             if worker is not None:
                 self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
             return
-        task.retries = 0
+        task.stopped = True
         if force:
             worker.fate = f"the task was cancelled with force=True while it ran {task.spec.name}"
             self.state.effects.others.append(KillWorker(worker.wid))

@@ -289,7 +289,7 @@ class Node:
                 self._reply(conn, req, False, self.directory.taken(namespace, name, actor.title()))
             return
         actor = self.actors.create(conn, message, spec, job.namespace)
-        if name:
+        if name and actor.fault is None:
             self.directory.register(actor)
         if req:
             self._reply(conn, req, True, None)

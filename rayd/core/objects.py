@@ -253,6 +253,12 @@ class ObjectTable:
             return
         self.free(oid, entry)
 
+    def drop_if_unheld(self, oid: bytes) -> None:
+        """Free an entry that was kept although nobody held it, when the reason has gone."""
+        entry = self.entries.get(oid)
+        if entry is not None and entry.holds == 0:
+            self._unheld(oid, entry)
+
     def free(self, oid: bytes, entry: Entry) -> None:
         """Forget an object and its hold on what it contains."""
         del self.entries[oid]

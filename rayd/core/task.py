@@ -102,6 +102,7 @@ class Task:
         parent: id of the task that submitted it, if a task did.
         actor: id of the actor it calls or creates.
         worker: where it was mailed to; 0 while it waits here.
+        stopped: cancelled when it may have begun; it is not run again.
         done: cancelled or finished; a queue that still has it skips it.
     """
 
@@ -117,6 +118,7 @@ class Task:
         "pins",
         "retries",
         "spec",
+        "stopped",
         "tid",
         "worker",
     )
@@ -134,4 +136,5 @@ class Task:
         self.parent: bytes | None = None
         self.actor: bytes | None = None
         self.worker = 0
+        self.stopped = False
         self.done = False

@@ -129,9 +129,20 @@ def test_who_had_begun_behind_a_task_that_is_killed_may_be_run_again(world: Worl
     driver.cancel(tids[1], force=True)
     assert world.take() == [KillWorker(worker.wid)]
     worker.die(SIGKILL)
-    assert driver.fault(returned(tids[1]))["code"] == "worker_crashed"
+    assert is_cancelled(driver.fault(returned(tids[1])), tids[1])
     (other,) = world.workers()
     assert other.run_all() == tids[2:]
+
+
+def test_a_task_that_turns_out_not_to_have_begun_is_not_handed_out_again(world: World) -> None:
+    driver = world.driver()
+    (worker,) = world.workers()
+    tid = driver.submit(driver.spec(max_retries=5))
+    driver.cancel(tid)  # for all that is known it runs
+    assert (worker.take(), world.take()) == ([[STOP_TASK, tid]], [Interrupt(worker.wid)])
+    worker.die()
+    assert is_cancelled(driver.fault(returned(tid)), tid)
+    assert not world.starting
 
 
 def test_to_cancel_what_is_finished_does_nothing(world: World) -> None:
