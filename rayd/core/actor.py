@@ -386,7 +386,7 @@ class Actors:
 
     def _unavailable(self, actor: Actor, why: Fault) -> Fault:
         text = (
-            f"{why['message']} It is being restarted, but this call had begun and its max_task_retries are used up:"
+            f"{why['message']} It is being restarted, but this call was in its hands and its max_task_retries are used up:"
             " call again, or allow retries with max_task_retries."
         )
         return {**why, "code": ACTOR_UNAVAILABLE, "message": text}

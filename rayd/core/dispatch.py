@@ -395,7 +395,12 @@ class Dispatcher:
                 del self.crowded[worker.wid]
 
     def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: int) -> None:
-        """A task worker is gone: what it never read is queued again, what it ran is retried or fails with the exact cause."""
+        """A task worker is gone: what it never read is queued again, what it ran is retried or fails with the exact cause.
+
+        Of those that it had read it was at the last one; the others had finished, but their results were lost with it.
+        They are not to blame, so they run again at no cost to their retries. A worker sends the result of a task that
+        must not run twice before it begins another.
+        """
         tasks = list(worker.inflight.values())
         read = tasks[: len(tasks) - unread]
         worker.inflight.clear()
@@ -403,7 +408,9 @@ class Dispatcher:
         for task in reversed(tasks[len(read) :]):
             self._queue_again(task)
         for task in reversed(read):
-            if not self._retry(task):
+            if task is not read[-1] and task.spec.retries_max:
+                self._queue_again(task)
+            elif not self._retry(task):
                 self.finish(task, FAULT, crashed(task, worker, cause, stderr), None)
 
     # ---- cancellation ------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class CauseFinder:
         """
         if os.WIFEXITED(status):
             code = os.WEXITSTATUS(status)
-            return {"kind": "exit", "exit_code": code, "text": _exit_text(code)}
+            return {"kind": "exit", "exit_code": code, "text": f"its process exited with code {code}"}
         number = os.WTERMSIG(status)
         try:
             name = signal.Signals(number).name
@@ -90,8 +90,3 @@ class CauseFinder:
         how = cause["text"].removeprefix("it ").removeprefix("its process ")
         return {**cause, "kind": "fork_server", "text": f"the fork server (pid {pid}) {how} and took it along"}
 
-
-def _exit_text(code: int) -> str:
-    if code == 0:
-        return "its process exited with code 0 before the task had ended (the task called sys.exit or os._exit)"
-    return f"its process exited with code {code}"

@@ -141,7 +141,8 @@ class Daemon:
                 if process is not None:
                     self.node.step(time.monotonic_ns(), TakenBack(effect.worker, process.mailbox.take_back()))
             case Interrupt():
-                self.workers.interrupt(effect.worker)
+                # The loop writes what was sent at the end of a turn; STOP_TASK should be there before the signal is.
+                self.loop.call_soon(self.loop.call_soon, self.workers.interrupt, effect.worker)
             case CloseConnection():
                 connection = self._connections.get(effect.conn)
                 if connection is not None:
@@ -266,6 +267,7 @@ class Daemon:
             reason = await self.stopped
             return reason
         finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loop is about to close
             server.close()
             self.workers.stop()
             why = fault(SHUTDOWN, f"the daemon at {self.facts['address']} was stopped: {reason}")

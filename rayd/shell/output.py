@@ -14,6 +14,7 @@ _READ_BYTES: Final = 65536
 # A line longer than this is passed on in pieces, so that a worker that never writes a newline cannot fill the daemon.
 _LINE_BYTES_MAX: Final = 64 * 1024
 _TAIL_LINES: Final = 20
+_TAIL_LINE_CHARS: Final = 400
 
 
 class Output:
@@ -81,6 +82,7 @@ class Output:
                 self._flush(ready)
                 ready = []
                 self.name = _text(name)
+                self.tail.clear()  # what another task wrote explains nothing about this one
                 line = after
                 if not line:
                     break
@@ -92,10 +94,19 @@ class Output:
     def _flush(self, ready: list[str]) -> None:
         if not ready:
             return
-        self.tail.extend(ready)
+        self.tail.extend(map(_tail_line, ready[-_TAIL_LINES:]))
         with open(self._file, "a", encoding="utf-8", errors="replace") as file:
             file.write("\n".join(ready) + "\n")
         self._emit(self.name, self.is_err, ready)
+
+
+def _tail_line(line: str) -> str:
+    """A line fit for the text of an error: of bounded length, and without what would garble a terminal."""
+    if len(line) > _TAIL_LINE_CHARS:
+        line = f"{line[:_TAIL_LINE_CHARS]}... ({len(line)} characters)"
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in line)
 
 
 def _text(line: bytes) -> str:

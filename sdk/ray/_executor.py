@@ -32,6 +32,7 @@ _DATAGRAM_BYTES: Final = 4 * 1024 * 1024
 STREAMING: Final = -1
 # After this long without work the worker shows itself as idle and lets go of what it still holds for speed.
 IDLE_S: Final = 0.2
+_STOPPED_MAX: Final = 4096
 # A streaming task that never waits looks this often whether its consumer is still there.
 LOOK_S: Final = 0.02
 
@@ -49,6 +50,7 @@ class Work:
     retry: bool | tuple[type[BaseException], ...]
     backpressure: int
     options: dict[str, Any]
+    repeatable: bool = True
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ class Executor:
         self.actor_id = ""
         self.gpus: list[int] = []
         self.main: Running | None = None
-        self.stopped: set[bytes] = set()
+        self.stopped: dict[bytes, None] = {}
+        self.forked = False
         self._known: dict[int, Work] = {}
         self._functions: dict[bytes, Any] = {}
         self._credit: dict[bytes, int] = {}
@@ -96,6 +99,7 @@ class Executor:
         self._marked = ""
         self._unread: list[Any] = []
         self._blocking = 0
+        self._interruptible = False
         client.on_stop_task = self._on_stop_task
         client.on_credit = self._credit.__setitem__
         client.should_stop = self._should_stop
@@ -131,6 +135,8 @@ class Executor:
             left = len(bodies)
             for body in bodies:
                 more = self.run_body(body)
+                if self.forked:  # a child of the task came back from it too; it must not go on as a second worker
+                    os._exit(0)
                 left -= 1
                 if more or left:
                     self.client.link.flush_soon()  # results share a write, but none waits for the end of what follows
@@ -177,19 +183,25 @@ class Executor:
             _show_gpus(gpus)
         started = time.perf_counter_ns()
         try:
-            if tid in self.stopped:
-                raise exceptions.TaskCancelledError(tid.hex(), f"Task {title} ({tid.hex()}) was cancelled by ray.cancel().")
-            if args == b"" and not args_at:
-                result = what.function()
-            else:
-                positional, named = self.load_args(args, args_at, deps)
-                result = what.function(*positional, **named)
-            self._deliver(call, result, started)
-            result = None
-        except BaseException as error:
-            self.fail(call, error, started)
-        finally:
-            self.main = None
+            try:
+                self._interruptible = True
+                if tid in self.stopped:
+                    raise exceptions.TaskCancelledError(tid.hex(), cancelled_text(what.name, tid))
+                if args == b"" and not args_at:
+                    result = what.function()
+                else:
+                    positional, named = self.load_args(args, args_at, deps)
+                    result = what.function(*positional, **named)
+                    positional = named = None  # type: ignore[assignment]
+                self._interruptible = False
+                self._deliver(call, result, started)
+                result = None
+            except BaseException as error:  # noqa: BLE001 - whatever the task raises is its result
+                self._interruptible = False
+                self.fail(call, error, started)
+        except KeyboardInterrupt as late:  # the interruption came between the end of the task and the line that forbids it
+            self.fail(call, late, started)
+        self.main = None
         return bool(more)
 
     def fetch_body(self, tid: bytes) -> list[Any]:
@@ -229,6 +241,7 @@ class Executor:
             retry if isinstance(retry, bool) else deserialize(retry),
             options.get("backpressure", 0),
             options,
+            options.get("max_retries", 0) != 0,
         )
 
     def _method(self, name: str) -> Any:
@@ -342,7 +355,7 @@ class Executor:
                     self.client.link.poll()
                     looked = time.monotonic()
                 if call.tid in self.stopped:
-                    raise exceptions.TaskCancelledError(call.tid.hex(), f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+                    raise exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(call.what.name, call.tid))
                 if self.credit(call.tid) < 0:
                     break
         finally:
@@ -368,8 +381,8 @@ class Executor:
             self.leave(0)
         what = call.what
         if isinstance(error, KeyboardInterrupt) and call.tid in self.stopped:
-            error = exceptions.TaskCancelledError(call.tid.hex(), f"Task {what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
-        self.stopped.discard(call.tid)
+            error = exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(what.name, call.tid))
+        self.stopped.pop(call.tid, None)
         retry = what.retry is True or (what.retry and isinstance(error, what.retry))
         data = self._dump(error, what)
         kind = m.RETRYABLE if retry and not isinstance(error, exceptions.TaskCancelledError) else m.ERROR
@@ -433,8 +446,14 @@ class Executor:
 
     # ---- being told things while running -----------------------------------------------------------------------------
 
+    def note_stopped(self, tid: bytes) -> None:
+        """Remember that a task is cancelled; of those that were over already when the word came, only so many."""
+        self.stopped[tid] = None
+        if len(self.stopped) > _STOPPED_MAX:
+            del self.stopped[next(iter(self.stopped))]
+
     def _on_stop_task(self, tid: bytes) -> None:
-        self.stopped.add(tid)
+        self.note_stopped(tid)
         call = self.main
         if call is not None and call.tid == tid and self.actor is None and threading.current_thread() is not threading.main_thread():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -442,13 +461,16 @@ class Executor:
     def _on_interrupt(self, number: int, frame: Any) -> None:
         """SIGINT: the daemon has sent STOP_TASK before; if it names what runs here, interrupt it."""
         link = self.client.link
-        if link.critical:
-            link.interrupted = lambda: self._on_interrupt(number, frame)
-            return
-        link.poll()
-        call = self.main
-        if call is not None and call.tid in self.stopped and self.actor is None:
-            raise KeyboardInterrupt
+        if not link.critical:
+            if self._should_stop():
+                raise KeyboardInterrupt
+            if link.poll():
+                if self._should_stop():
+                    raise KeyboardInterrupt
+                link.start_reader()  # the signal was quicker than the message: have somebody there when it comes
+                return
+        # This very thread is in the middle of reading, perhaps just before STOP_TASK: look again when it has finished.
+        link.interrupted = lambda: self._on_interrupt(number, frame)
 
     def call_now(self) -> Running | None:
         """The task or call that the calling thread or coroutine belongs to."""
@@ -465,8 +487,12 @@ class Executor:
         return call.tid in self.stopped
 
     def _should_stop(self) -> bool:
+        """Whether the running task is to be interrupted now; true once only."""
         call = self.main
-        return call is not None and call.tid in self.stopped and self.actor is None
+        if not self._interruptible or call is None or call.tid not in self.stopped or self.actor is not None:
+            return False
+        self._interruptible = False
+        return True
 
     def _before_block(self) -> None:
         self.client.link.post_quietly((m.BLOCKED,))
@@ -487,6 +513,11 @@ class Executor:
             for fd in (1, 2):
                 with contextlib.suppress(OSError):
                     os.write(fd, mark)
+
+
+def cancelled_text(name: str, tid: bytes) -> str:
+    """What TaskCancelledError says."""
+    return f"Task {name} ({tid.hex()}) was cancelled by ray.cancel()."
 
 
 def _us(started: int) -> int:

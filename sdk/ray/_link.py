@@ -50,7 +50,7 @@ class Link:
 
     def __init__(self, sock: socket.socket, handle: Callable[[list[Any]], None], after: Callable[[], None]) -> None:
         sock.setblocking(True)
-        self._sock = sock
+        self.sock = sock
         self._handle = handle
         self._after = after
         self._out: collections.deque[Any] = collections.deque()
@@ -190,7 +190,7 @@ class Link:
                     pack((RELEASE, gone))
                 data = self._packer.bytes()
                 self._packer.reset()
-                self._sock.sendall(data)
+                self.sock.sendall(data)
             except OSError:
                 lost = True
             except BaseException as error:
@@ -234,13 +234,15 @@ class Link:
                 self._follow(done, remaining)
         return True
 
-    def poll(self) -> None:
-        """Take in what has arrived, without waiting, unless another thread is about to."""
-        if self._lease.acquire(False):
-            try:
-                self._read(0.0)
-            finally:
-                self._yield_lease()
+    def poll(self) -> bool:
+        """Take in what has arrived, without waiting; False when somebody else is reading at the moment."""
+        if not self._lease.acquire(False):
+            return False
+        try:
+            self._read(0.0)
+        finally:
+            self._yield_lease()
+        return True
 
     def _lead(self, done: Callable[[], bool], remaining: float | None) -> None:
         try:
@@ -253,6 +255,8 @@ class Link:
         self._lease.release()
         if self._followers:
             self._wake_followers()
+        if self.interrupted is not None:
+            self._pass_interrupt()
 
     def _wake_followers(self) -> None:
         followers, self._followers = self._followers, []
@@ -274,7 +278,7 @@ class Link:
             if timeout is not None and not self._poll.poll(timeout * 1000):
                 return
             try:
-                inbox.extend(map(self._sock.recv, (_RECV_BYTES,)))
+                inbox.extend(map(self.sock.recv, (_RECV_BYTES,)))
             except OSError:
                 self._break(self.farewell)
                 return
@@ -338,7 +342,7 @@ class Link:
                 self.flush()
             self.broken = "ray.shutdown() was called"
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self.sock.shutdown(socket.SHUT_RDWR)
         if self._flusher is not None:
             with contextlib.suppress(RuntimeError):
                 self._wake.release()
@@ -347,4 +351,4 @@ class Link:
         if self._reader is not None and self._reader is not threading.current_thread():
             self._reader.join()
         self._wake_followers()
-        self._sock.close()
+        self.sock.close()

@@ -57,6 +57,21 @@ class Session:
         client.repeats = Repeats(client)
         client.job_env = {str(k): str(v) for k, v in dict(self.runtime_env.get("env_vars") or {}).items()}
 
+    def disown(self) -> None:
+        """For a forked child: whatever it does, nothing of it reaches the sockets, which are its parent's."""
+        self.client.link.broken = "this process was forked from the one that has the session"
+        sockets = [self.client.link.sock]
+        if self.output is not None:
+            sockets.append(self.output.sock)
+        if self.executor is not None:
+            sockets.append(self.executor.mailbox)
+            self.executor.forked = True
+        null = os.open(os.devnull, os.O_RDWR)
+        for sock in sockets:
+            if sock.fileno() >= 0:
+                os.dup2(null, sock.fileno(), inheritable=False)
+        os.close(null)
+
 
 current: Session | None = None
 _lock = threading.RLock()
@@ -201,7 +216,9 @@ class Interrupts:
 def _after_fork() -> None:
     """A forked child shares the sockets but is not the session's process."""
     global current
-    current = home.client = None
+    session, current, home.client = current, None, None
+    if session is not None:
+        session.disown()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -9,7 +9,8 @@ import pytest
 
 import ray
 
-from .support import Program, Record, start_cluster, stopping
+from . import support
+from .support import Program, Record, only_daemon, start_cluster, stopping
 
 TIME_LIMIT_S = 60.0
 
@@ -38,9 +39,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+# Workers need not be able to import the tests: what these define travels by value.
+ray.cloudpickle.register_pickle_by_value(support)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _test_module_travels_by_value(request: pytest.FixtureRequest) -> None:
-    """Workers need not be able to import the tests."""
     ray.cloudpickle.register_pickle_by_value(request.module)
 
 
@@ -56,6 +60,22 @@ def program(tmp_path: Path, ray_tmpdir: Path) -> Iterator[StartProgram]:
     yield start
     for running in started:
         running.close()
+
+
+@pytest.fixture(scope="module")
+def session(_module_sessions: Path) -> Iterator[Record]:
+    """A cluster of two CPUs that this process owns, for all tests of a module."""
+    ray.init(num_cpus=2)
+    yield only_daemon(_module_sessions)
+    ray.shutdown()
+
+
+@pytest.fixture
+def own_session(ray_tmpdir: Path) -> Iterator[Record]:
+    """The same for one test."""
+    ray.init(num_cpus=2)
+    yield only_daemon(ray_tmpdir)
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -133,6 +134,22 @@ class Program:
 
     def _told(self) -> str:
         return f"\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+
+# Words with which a text would pass its guesses on to the reader.
+GUESSES = re.compile(
+    r"\b(possibl[ey]|may have|might|perhaps|probably|likely|could have|can have|unexpectedly|either)\b"
+)
+
+
+def exact(error: BaseException) -> str:
+    """The text of an error, which must name one cause: no guesses, and no alternatives in what a daemon found out."""
+    text = str(error)
+    assert not GUESSES.search(text), text
+    fault = getattr(error, "fault", None) or {}
+    cause = fault.get("cause") or {}
+    assert " or " not in cause.get("text", ""), text
+    return text
 
 
 def rayd(*arguments: str, expect: int = 0) -> str:

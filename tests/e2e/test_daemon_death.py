@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,14 +38,6 @@ class Counter:
 
     def pid(self):
         return os.getpid()
-
-
-@pytest.fixture
-def embedded(ray_tmpdir: Path) -> Iterator[Record]:
-    """A cluster that this process owns."""
-    ray.init(num_cpus=2)
-    yield only_daemon(ray_tmpdir)
-    ray.shutdown()
 
 
 # What a program says who waits for a task when the daemon dies, and then starts anew.
@@ -164,27 +155,27 @@ def test_stop_with_force_ends_what_is_busy(cluster: Record, program: StartProgra
     assert os.listdir(cluster.session_dir) == ["logs"]
 
 
-def test_work_goes_on_after_the_fork_server_was_killed(embedded: Record) -> None:
+def test_work_goes_on_after_the_fork_server_was_killed(own_session: Record) -> None:
     actor = Counter.options(max_restarts=1, max_task_retries=-1).remote()
     assert ray.get(actor.add.remote()) == 1
     retried = [add.remote(i) for i in range(200)]
-    server = fork_server(embedded)
-    mortal = workers(embedded)
+    server = fork_server(own_session)
+    mortal = workers(own_session)
     os.kill(server, signal.SIGKILL)
     assert all_gone([server, *mortal])
     assert ray.get(retried) == list(range(1, 201))
     assert ray.get([add.remote(i) for i in range(200)]) == list(range(1, 201))
     assert ray.get(actor.add.remote()) in {1, 2}
-    assert fork_server(embedded) != server
-    until(lambda: not _zombies(embedded), saying=lambda: _zombies(embedded))
+    assert fork_server(own_session) != server
+    until(lambda: not _zombies(own_session), saying=lambda: _zombies(own_session))
 
 
-def test_the_death_of_the_fork_server_is_named_as_the_cause(embedded: Record, tmp_path: Path) -> None:
+def test_the_death_of_the_fork_server_is_named_as_the_cause(own_session: Record, tmp_path: Path) -> None:
     ref = wait_for_file.remote(tmp_path / "never")
     until((tmp_path / "never.began").exists)
     actor = Counter.remote()
     ray.get(actor.add.remote())
-    server = fork_server(embedded)
+    server = fork_server(own_session)
     os.kill(server, signal.SIGKILL)
     with pytest.raises(WorkerCrashedError) as caught:
         ray.get(ref)
@@ -194,14 +185,14 @@ def test_the_death_of_the_fork_server_is_named_as_the_cause(embedded: Record, tm
     assert f"the fork server (pid {server}) was ended by SIGKILL and took it along" in str(caught.value)
 
 
-def test_the_fork_server_may_be_killed_again_and_again(embedded: Record) -> None:
+def test_the_fork_server_may_be_killed_again_and_again(own_session: Record) -> None:
     for turn in range(5):
-        os.kill(until(lambda: _fork_server_or_none(embedded)), signal.SIGKILL)
+        os.kill(until(lambda: _fork_server_or_none(own_session)), signal.SIGKILL)
         assert ray.get([add.remote(i, turn) for i in range(20)]) == [i + turn for i in range(20)]
-    assert status(embedded)["demands"] == []
+    assert status(own_session)["demands"] == []
 
 
-def test_what_a_dead_worker_leaves_behind_is_reaped(embedded: Record) -> None:
+def test_what_a_dead_worker_leaves_behind_is_reaped(own_session: Record) -> None:
     @ray.remote(max_retries=0)
     def parent():
         import subprocess
@@ -211,7 +202,7 @@ def test_what_a_dead_worker_leaves_behind_is_reaped(embedded: Record) -> None:
     child, pid = ray.get(parent.remote())
     os.kill(pid, signal.SIGKILL)
     assert all_gone([child])
-    until(lambda: not _zombies(embedded), saying=lambda: _zombies(embedded))
+    until(lambda: not _zombies(own_session), saying=lambda: _zombies(own_session))
 
 
 def _fork_server_or_none(record: Record) -> int | None:

@@ -78,7 +78,13 @@ def test_an_embedded_cluster_is_gone_when_its_driver_was_killed_in_the_midst_of_
 def test_a_child_that_keeps_the_sockets_of_a_killed_driver_keeps_nothing_else(
     program: StartProgram, ray_tmpdir: Path
 ) -> None:
-    fork = "import os\n    if os.fork() == 0: time.sleep(1000)"
+    # A forked child lets go of what it knows, so it gets copies of everything.
+    fork = """import contextlib, os
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            os.dup(int(fd))
+    if os.fork() == 0:
+        time.sleep(1000)"""
     driver = program(BUSY.format(before=fork))
     driver.says("ready")
     record = only_daemon(ray_tmpdir)
