@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import ray
 
@@ -159,14 +159,20 @@ def run_program(
 
 
 def start_program(
-    program: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    program: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: int | None = None,
+    stdout: int | IO[str] = subprocess.PIPE,
+    stderr: int | IO[str] = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """Start a Python file in a process group of its own, its output in pipes."""
+    """Start a Python file in a process group of its own, its output in pipes unless told otherwise."""
     command: Sequence[str] = [sys.executable, str(program), *arguments]
     return subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
         cwd=program.parent,
         env={**os.environ, **(environment or {})},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import signal
@@ -127,6 +128,31 @@ def test_what_init_was_told_to_offer_is_what_the_cluster_has() -> None:
 def test_labels_given_to_init_are_labels_of_the_node() -> None:
     start(labels={"zone": "west"})
     assert ray.nodes()[0]["Labels"]["zone"] == "west"
+
+
+def test_init_accepts_every_keyword_of_the_reference() -> None:
+    ray.init(
+        None,
+        num_cpus=1,
+        num_gpus=None,
+        resources=None,
+        labels=None,
+        object_store_memory=None,
+        local_mode=False,
+        ignore_reinit_error=False,
+        include_dashboard=False,
+        dashboard_host="127.0.0.1",
+        dashboard_port=None,
+        job_config=None,
+        configure_logging=True,
+        logging_level=logging.INFO,
+        logging_format=None,
+        logging_config=None,
+        log_to_driver=True,
+        namespace=None,
+        runtime_env=None,
+    )
+    assert ray.get(square.remote(2)) == 4
 
 
 def test_the_namespace_given_to_init_is_the_namespace_of_the_job() -> None:
