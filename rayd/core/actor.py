@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from rayd.core.dispatch import Dispatcher, cancelled, crashed, unsatisfiable
+from rayd.core.door import check_arguments
 from rayd.core.effect import KillWorker, RetireWorker, StartWorker
 from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
@@ -22,6 +23,7 @@ from rayd.core.task import Spec, Task
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, Fault, fault
 from rayd.ids import actor_object_id
+from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
 
 # Calls mailed ahead of execution: enough to hide the round trip, few enough to be taken back.
@@ -126,6 +128,9 @@ class Actors:
     def create(self, conn: Conn, message: Any, spec: Spec, namespace: str) -> Actor:
         """CREATE: the caller has checked the name."""
         _, _, aid, _, args, args_oid, deps, contained = message
+        check_arguments(self.state.objects, args_oid, deps, contained)
+        if aid in self.by_id:
+            raise ProtocolError(f"the actor {aid.hex()} exists already")
         creation = Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn)
         creation.actor = aid
         actor = self.by_id[aid] = Actor(aid, spec, creation, namespace)
@@ -157,6 +162,7 @@ class Actors:
         """Give pending actors a worker, oldest first, as far as resources and processes allow."""
         state = self.state
         wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
+        reserved: list[Demand] = []
         for aid, actor in list(self.placing.items()):
             spec = actor.spec
             if not state.ledger.fits(actor.placement) or (spec.gpus and not state.gpus.fits(spec.gpus)):
@@ -167,9 +173,13 @@ class Actors:
             worker = state.pool.take_idle(key)
             if worker is None:
                 wanted[key] = wanted.get(key, 0) + 1
+                state.ledger.take(spec.demand)  # so that no more are started than can be used
+                reserved.append(spec.demand)
                 continue
             del self.placing[aid]
             self._start_on(actor, worker)
+        for demand in reserved:
+            state.ledger.give(demand)
         for key, count in wanted.items():
             room = STARTING_MAX - state.pool.starting_total()
             for _ in range(min(count - state.pool.starting.get(key, 0), room)):
@@ -262,18 +272,23 @@ class Actors:
 
     def done(self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int) -> None:
         """DONE of a call or of ``__init__``."""
-        assert worker.actor is not None
-        actor = self.by_id[worker.actor]
-        if task is actor.creation:
+        actor = self.by_id.get(worker.actor or b"")
+        if actor is not None and task is actor.creation and actor.state is ActorState.STARTING:
             self._created(actor, kind, data)
             return
         self.tasks.record(worker, task, run_us, kind <= STORED)
-        if kind == RETRYABLE and task.retries != 0 and not task.done:
+        if kind == RETRYABLE and task.retries != 0 and not task.done and actor is not None:
             task.retries -= task.retries > 0
             actor.queue.appendleft(task)
         else:
             self.tasks.finish(task, ERROR if kind == RETRYABLE else kind, data, contained)
-        self.pump(actor)
+        self.answered(worker)
+
+    def answered(self, worker: Worker) -> None:
+        """A call has been finished: there is room for another."""
+        actor = self.by_id.get(worker.actor or b"")
+        if actor is not None:
+            self.pump(actor)
 
     def _created(self, actor: Actor, kind: int, data: Any) -> None:
         if kind == INLINE:
@@ -368,7 +383,7 @@ class Actors:
                 actor.queue.appendleft(task)
             else:
                 self.tasks.finish(task, FAULT, self._unavailable(actor, why) if restart else why, None)
-        if not restart:
+        if not restart or (actor.closing and actor.idle()):
             self._die(actor, why)
             return
         actor.restarts_left -= actor.restarts_left > 0

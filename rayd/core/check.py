@@ -78,8 +78,8 @@ def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
             expected[actor_object_id(actor.aid)] += 1
     for oid, entry in entries.items():
         assert entry.holds == expected[oid], f"{oid.hex()} counts {entry.holds} holds, has {expected[oid]}"
-        actor = node.actors.by_id.get(oid[:16]) if oid.endswith(ACTOR_OBJECT_SUFFIX) else None
-        alive = actor is not None and actor.fault is None
+        kept = node.actors.by_id.get(oid[:16]) if oid.endswith(ACTOR_OBJECT_SUFFIX) else None
+        alive = kept is not None and kept.fault is None
         assert entry.holds > 0 or alive, f"{oid.hex()} is kept for nobody"
 
 
@@ -187,9 +187,9 @@ def _check_actors(node: "Node") -> None:
             assert not actor.queue, f"{actor.title()} is dead and has calls"
             assert not actor.stalled, f"{actor.title()} is dead and has calls that wait"
             assert actor_object_id(aid) in node.state.objects.entries, f"{actor.title()} is remembered by nobody"
-        for conn, row in actor.stalled.items():
-            assert row, f"{actor.title()} has an empty row for {conn}"
-            assert row[0].missing, f"{actor.title()} holds back calls of {conn} for nothing"
+        for row in actor.stalled.values():
+            assert row, f"{actor.title()} has an empty row"
+            assert row[0].missing, f"{actor.title()} holds back {row[0].tid.hex()} for nothing"
         ready = node.state.objects.entries.get(actor_object_id(aid))
         assert ready is not None, f"the object of {actor.title()} is gone"
         assert ready.kind >= INLINE or actor.state is not ActorState.ALIVE, f"{actor.title()} is not ready"

@@ -8,6 +8,7 @@ without further accounting. A lease ends when its queue is empty, or after ``LEA
 from collections.abc import Callable
 from typing import Any, Final
 
+from rayd.core.door import check_arguments
 from rayd.core.effect import Interrupt, KillWorker, RetireWorker, StartWorker, TakeBack
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
@@ -51,6 +52,8 @@ class Dispatcher:
         """The part of submission that tasks and actor calls share."""
         state = self.state
         objects = state.objects
+        if deps or contained or task.args_oid:
+            check_arguments(objects, task.args_oid, deps, contained)
         returns = task.spec.num_returns
         if returns == 1:
             objects.expect(task.tid + FIRST_RETURN, task, conn.conn)

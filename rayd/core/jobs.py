@@ -51,6 +51,14 @@ class Jobs:
         job.driver = 0
         self._end_what_nobody_wants(job.job)
 
+    def is_over(self, conn: Conn) -> bool:
+        """Whether a worker belongs to a driver that has gone and is being killed for that: it is not listened to."""
+        job = self.state.jobs.get(conn.job)
+        if job is not None and job.driver:
+            return False
+        worker = self.state.pool.workers.get(conn.worker)
+        return job is None or (worker is not None and worker.fate == FATE)
+
     def actor_died(self, actor: Actor) -> None:
         """If it was what kept a job whose driver has gone, that ends now."""
         job = self.state.jobs.get(actor.spec.job)

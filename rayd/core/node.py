@@ -11,6 +11,7 @@ from rayd.core.actor import Actor, Actors
 from rayd.core.check import check
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
+from rayd.core.door import ONLY_TOOLS, ONLY_WORKERS, check_done, check_done_many, check_ids, check_values
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
 from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.jobs import Jobs
@@ -55,7 +56,7 @@ class Node:
         self.state.bind(self.tasks.ready, self._unheld)
         self.queries = Queries(self.state, self.tasks, self.actors, self.directory, facts)
 
-        self._handlers: dict[int, Callable[[Conn, Any], None]] = {
+        handlers: dict[int, Callable[[Conn, Any], None]] = {
             m.EXPORT: self._on_export,
             m.SPEC: self._on_spec,
             m.SUBMIT: self.tasks.submit,
@@ -80,6 +81,13 @@ class Node:
             m.YIELD: self._on_yield,
             m.FETCH: self._on_fetch,
             m.BODY: self._on_body,
+        }
+        tools = {tag: handler for tag, handler in handlers.items() if tag in ONLY_TOOLS}
+        self._handlers = {
+            "worker": handlers,
+            "driver": {tag: handler for tag, handler in handlers.items() if tag not in ONLY_WORKERS},
+            "cli": tools,
+            "logs": tools,
         }
 
     # ---- the door ----------------------------------------------------------------------------------------------------
@@ -118,13 +126,13 @@ class Node:
 
     def _on_received(self, event: Received) -> None:
         conn = self.state.conns.get(event.conn)
-        if conn is None:
+        if conn is None or (conn.worker and self.jobs.is_over(conn)):
             return
-        handlers = self._handlers
+        handlers = self._handlers[conn.kind]
         for message in event.messages:
             handler = handlers.get(message[0])
             if handler is None:
-                raise ProtocolError(f"{m.NAMES[message[0]]} is not for a daemon")
+                raise ProtocolError(f"{m.NAMES[message[0]]} is not for a {conn.kind} to say")
             try:
                 handler(conn, message)
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -295,6 +303,7 @@ class Node:
             self._reply(conn, req, True, None)
 
     def _on_put(self, conn: Conn, message: Any) -> None:
+        check_ids(message[3])
         self.state.objects.add(message[1], m.INLINE, message[2], message[3], conn.conn)
 
     def _on_put_error(self, conn: Conn, message: Any) -> None:
@@ -304,15 +313,19 @@ class Node:
         self.state.objects.allocate(message[1], message[2], message[3], conn.conn, self.state.describe_conn)
 
     def _on_seal(self, conn: Conn, message: Any) -> None:
+        check_ids(message[2])
         self.state.objects.seal(message[1], message[2])
 
     def _on_hold(self, conn: Conn, message: Any) -> None:
+        check_ids(message[1])
         self.state.objects.hold(conn.conn, message[1])
 
     def _on_release(self, conn: Conn, message: Any) -> None:
+        check_ids(message[1])
         self.state.objects.release(conn.conn, message[1])
 
     def _on_want(self, conn: Conn, message: Any) -> None:
+        check_ids(message[1])
         self.state.objects.want(conn.conn, message[1])
 
     def _on_blocked(self, conn: Conn, message: Any) -> None:
@@ -370,11 +383,12 @@ class Node:
     def _on_done(self, conn: Conn, message: Any) -> None:
         _, tid, kind, data, contained, run_us = message
         worker = self.state.pool.workers.get(conn.worker)
-        task = worker.inflight.pop(tid, None) if worker is not None else None
+        task = worker.inflight.get(tid) if worker is not None else None
         if worker is None or task is None:
             return
-        if kind == m.STORED and not self.state.objects.owns_scratch(conn.conn, data):
-            raise ProtocolError("DONE names stored bytes that this worker has not allocated")
+        if kind or contained or task.spec.num_returns != 1:  # all but the ordinary case
+            check_done(self.state.objects, conn.conn, task, kind, data, contained)
+        del worker.inflight[tid]
         if worker.actor is None:
             self.tasks.done(worker, task, kind, data, contained, run_us)
         else:
@@ -383,11 +397,11 @@ class Node:
     def _on_done_many(self, conn: Conn, message: Any) -> None:
         _, tid, results, run_us = message
         worker = self.state.pool.workers.get(conn.worker)
-        task = worker.inflight.pop(tid, None) if worker is not None else None
+        task = worker.inflight.get(tid) if worker is not None else None
         if worker is None or task is None:
             return
-        if len(results) != max(task.spec.num_returns, 0):
-            raise ProtocolError(f"DONE_MANY has {len(results)} results for {task.spec.num_returns} returns")
+        check_done_many(self.state.objects, conn.conn, task, results)
+        del worker.inflight[tid]
         self.tasks.finish_many(task, results)
         if worker.actor is None:
             task.spec.observe(run_us)
@@ -396,17 +410,18 @@ class Node:
             self.tasks.advance(worker, task.spec)
         else:
             self.tasks.record(worker, task, run_us, True)
-            self.actors.pump(self.actors.by_id[worker.actor])
+            self.actors.answered(worker)
 
     def _on_yield(self, conn: Conn, message: Any) -> None:
         _, tid, index, kind, data, contained = message
-        if kind == m.STORED and not self.state.objects.owns_scratch(conn.conn, data):
-            raise ProtocolError("YIELD names stored bytes that this worker has not allocated")
-        self.streams.item(tid, index, kind, data, contained, conn.conn)
+        check_values(self.state.objects, conn.conn, ((kind, data, contained),))
+        worker = self.state.pool.workers.get(conn.worker)
+        if worker is not None and tid in worker.inflight:  # else another attempt has taken over
+            self.streams.item(tid, index, kind, data, contained, conn.conn)
 
     def _on_fetch(self, conn: Conn, message: Any) -> None:
         _, req, cid = message
-        spec = self.state.specs[cid]
+        spec = self.state.specs[cid]  # one that was mailed is known as long as its workers are listened to
         job = self.state.jobs.get(spec.job)
         blob = job.exports.get(spec.function) if job is not None else None
         if blob is None and spec.function:

@@ -16,6 +16,7 @@ from rayd.core.effect import Effects
 from rayd.core.task import Task
 from rayd.errors import OBJECT_LOST, STORE_FULL, fault
 from rayd.store.arena import Arena
+from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import FAULT, INLINE, REPLY, STORED, VALUE
 
 PENDING: Final = -1
@@ -82,6 +83,8 @@ class ObjectTable:
 
     def expect(self, oid: bytes, task: Task, conn: int) -> None:
         """A pending entry that ``task`` will fill, held by the submitter."""
+        if oid in self.entries:
+            raise ProtocolError(f"the object {oid.hex()} exists already")
         entry = self.entries[oid] = Entry(PENDING, None, task)
         entry.holds = 1
         entry.holders = conn
@@ -98,7 +101,9 @@ class ObjectTable:
 
     def allocate(self, req: int, oid: bytes, size: int, conn: int, describe: Callable[[int], str]) -> None:
         """Reserve bytes and answer the request with their offset, or with the reason why not."""
-        offset = self.arena.allocate(size) if size >= 0 and oid not in self.entries else None
+        if size < 0 or oid in self.entries:
+            raise ProtocolError(f"{size} bytes cannot be allocated for the object {oid.hex()}")
+        offset = self.arena.allocate(size)
         if offset is None:
             self._effects.sends[conn].append((REPLY, req, False, self._full(size, describe)))
             return

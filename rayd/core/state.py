@@ -112,6 +112,7 @@ class NodeState:
         if spec is None:
             demand = Demand.of(options.get("resources") or {})
             spec = self.spec_index[key] = self.specs[self._next_cid] = Spec(self._next_cid, job, options, demand)
+            spec.job_ended = not self.jobs[job].driver
             self._next_cid += 1
         return spec
 

@@ -55,6 +55,7 @@ PUT_ERROR: Final = 20  # (oid, data)                                            
 RPC: Final = 19  # (req, method, params map)                                      -> REPLY; everything that is not hot
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
+# Data of kind STORED is the id under which the worker has allocated and written it; the daemon takes the bytes over.
 DONE: Final = 32  # (task_id, kind, data, contained, run_us)                      the one result of a task
 DONE_MANY: Final = 33  # (task_id, [[kind, data, contained]], run_us)             num_returns other than 1
 YIELD: Final = 34  # (task_id, index, kind, data, contained)                      one streamed item
@@ -110,9 +111,9 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     STREAM_WANT: _variants(bytes),
     STREAM_ACK: _variants(bytes, int),
     RPC: _variants(int, str, dict),
-    DONE: _variants(bytes, int, (bytes, list, dict), list, int),
+    DONE: _variants(bytes, int, bytes, list, int),
     DONE_MANY: _variants(bytes, list, int),
-    YIELD: _variants(bytes, int, int, (bytes, list), list),
+    YIELD: _variants(bytes, int, int, bytes, list),
     FETCH: _variants(int, int),
     BODY: _variants(int, bytes),
     WELCOME: _variants(dict),

@@ -7,13 +7,7 @@ import pytest
 from rayd.core.actor import WINDOW_AHEAD
 from rayd.core.effect import KillWorker, RetireWorker
 from rayd.wire.messages import CALL, CREATE, ERROR, EVENT, FAULT, INLINE, REPLY, STOP_TASK, VALUE
-from world import RefusedError, World, actor_object, returned
-
-
-def creation(aid: bytes) -> bytes:
-    """Id of the task that runs an actor's constructor."""
-    return b"\xff" * 8 + aid
-
+from world import RefusedError, World, actor_object, creation, returned
 
 # --- creation ---------------------------------------------------------------------------------------------------------
 

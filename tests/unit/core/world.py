@@ -477,3 +477,8 @@ def holder_of(world: World, oid: bytes) -> int:
 def actor_object(aid: bytes) -> bytes:
     """The object that stands for an actor."""
     return actor_object_id(aid)
+
+
+def creation(aid: bytes) -> bytes:
+    """Id of the task that runs an actor's constructor."""
+    return b"\xff" * 8 + aid
