@@ -20,6 +20,7 @@ import pytest
 from rayd.shell import procfs, sessions
 
 # What a stopped cluster may take to be gone: workers end by themselves when their daemon does.
+UNREAPED = ", ended but not reaped"
 GONE_WITHIN_S = 5.0
 KERNEL_THREADS = 2  # their common parent
 # Helpers of the standard library that live as long as the process that needed them first.
@@ -135,12 +136,15 @@ def _expect_nothing_new(folder: Path, before: set[str]) -> None:
     while left := _left(folder, before):
         ending = {pid for pid in _processes(folder) if procfs.start_time(pid) is not None and _name(pid) in left}
         # A process may end between two looks at it, so what is not ending counts once it is seen twice.
-        if time.monotonic() > deadline or (left == seen and not ending):
+        unreaped = any(item.endswith(UNREAPED) for item in left)  # its parent is about to do so
+        if time.monotonic() > deadline or (left == seen and not ending and not unreaped):
             text = "\n".join(f"  {item}" for item in sorted(left))
             commands = "\n".join(f"  {pid}: {' '.join(procfs.command_line(pid))[:200]}" for pid in sorted(ending))
             pytest.fail(f"the test left behind:\n{text}\n{commands}")
         seen = left
         _wait_for_an_end(ending, deadline)
+        if unreaped:
+            select.select([], [], [], 0.01)
 
 
 def _left(folder: Path, before: set[str]) -> set[str]:
@@ -173,7 +177,7 @@ def _name(pid: int) -> str:
     entry = procfs.stat(pid)
     if entry is None:
         return f"process {pid}, just gone"
-    return f"process {pid} of time {entry.start_time}{', ended but not reaped' if entry.state == 'Z' else ''}"
+    return f"process {pid} of time {entry.start_time}{UNREAPED if entry.state == 'Z' else ''}"
 
 
 def _environment(pid: int) -> bytes:

@@ -372,6 +372,10 @@ class Actors:
             return
         actor.worker = None
         read, fresh = tasks[: len(tasks) - unread], tasks[len(tasks) - unread :]
+        if actor.creation in fresh and worker.fate is None:  # it died before it had heard of the actor
+            actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
+            self._place_soon(actor)
+            return
         why = self._death(actor, worker, cause, stderr)
         restart = actor.restarts_left != 0
         actor.queue.extendleft(task for task in reversed(fresh) if task is not actor.creation)

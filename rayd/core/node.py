@@ -314,7 +314,7 @@ class Node:
 
     def _on_seal(self, conn: Conn, message: Any) -> None:
         check_ids(message[2])
-        self.state.objects.seal(message[1], message[2])
+        self.state.objects.seal(conn.conn, message[1], message[2])
 
     def _on_hold(self, conn: Conn, message: Any) -> None:
         check_ids(message[1])

@@ -112,10 +112,10 @@ class ObjectTable:
         entry.holders = conn
         self._effects.sends[conn].append((REPLY, req, True, offset))
 
-    def seal(self, oid: bytes, contained: list[bytes]) -> None:
-        """The allocated bytes are complete."""
+    def seal(self, conn: int, oid: bytes, contained: list[bytes]) -> None:
+        """The allocated bytes are complete, says who allocated them."""
         entry = self.entries.get(oid)
-        if entry is None or entry.kind != ALLOCATED:
+        if entry is None or not self.owns_scratch(conn, oid):
             return
         entry.kind = STORED
         if contained:

@@ -6,6 +6,7 @@ loop is collected per loop and handed over in one call per batch of messages. A 
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Awaiting:
 
     def __init__(self, client: "Client") -> None:
         self._client = client
+        self._lock = threading.Lock()
         self._calls: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
         self._flushing: dict[asyncio.AbstractEventLoop, None] = {}
         self.watched: set[ObjectRef[Any]] = set()
@@ -42,13 +44,15 @@ class Awaiting:
 
     def call_in(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         """Call something in a loop, with the next hand-over."""
-        self._calls.setdefault(loop, []).append(call)
+        with self._lock:
+            self._calls.setdefault(loop, []).append(call)
 
     def hand_over(self) -> None:
         """Let each loop run what it has to learn."""
         if not self._calls:
             return
-        collected, self._calls = self._calls, {}
+        with self._lock:  # a call that another thread adds now must not end up in a list that was handed over already
+            collected, self._calls = self._calls, {}
         for loop, calls in collected.items():
             try:
                 loop.call_soon_threadsafe(_run_all, calls)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 
 from ray import exceptions
-from ray._executor import Running, Work, running_call
+from ray._executor import Running, Work, cancelled_text, running_call
 from rayd.wire import messages as m
 
 if TYPE_CHECKING:
@@ -134,11 +134,13 @@ class _Loop:
         task = self._loop.create_task(self._call(what, body), name=what.name)
         self._tasks[tid] = task
         task.add_done_callback(lambda _: self._tasks.pop(tid, None))
+        if tid in executor.stopped:  # the word came before the call itself
+            task.cancel()
 
     def _stop(self, tid: bytes) -> None:
+        self._executor.note_stopped(tid)
         task = self._tasks.get(tid)
         if task is not None:
-            self._executor.stopped.add(tid)
             task.cancel()
 
     async def _call(self, what: Work, body: list[Any]) -> None:
@@ -161,7 +163,7 @@ class _Loop:
                     executor._deliver(call, result, started)
         except asyncio.CancelledError as error:
             if tid in executor.stopped:
-                cancelled = exceptions.TaskCancelledError(tid.hex(), f"Task {what.name} ({tid.hex()}) was cancelled by ray.cancel().")
+                cancelled = exceptions.TaskCancelledError(tid.hex(), cancelled_text(what.name, tid))
                 executor.fail(call, cancelled, started)
             else:
                 executor.fail(call, error, started)
@@ -220,7 +222,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def _refuse_stopped(executor: "Executor", call: Running) -> None:
     if call.tid in executor.stopped:
-        raise exceptions.TaskCancelledError(call.tid.hex(), f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel().")
+        raise exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(call.what.name, call.tid))
 
 
 def _us(started: int) -> int:

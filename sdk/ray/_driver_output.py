@@ -36,9 +36,9 @@ class DriverOutput:
     """
 
     def __init__(self, path: str, client: Client, *, show_lines: bool, progress: bool | None) -> None:
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.connect(path)
-        self._sock.sendall(encode((HELLO, PROTOCOL_VERSION, "logs", {"job": client.job, "pid": os.getpid()})))
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(path)
+        self.sock.sendall(encode((HELLO, PROTOCOL_VERSION, "logs", {"job": client.job, "pid": os.getpid()})))
         self._client = client
         self._report_errors = os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") != "1"
         self._framer = Framer()
@@ -53,12 +53,12 @@ class DriverOutput:
 
     def _run(self) -> None:
         poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
+        poll.register(self.sock, select.POLLIN)
         turn_s = _PROGRESS_TURN_S if self._view is not None else _TURN_S
         while True:
             if poll.poll(turn_s * 1000):
                 try:
-                    data = self._sock.recv(65536)
+                    data = self.sock.recv(65536)
                 except OSError:
                     data = b""
                 if not data:
@@ -76,7 +76,7 @@ class DriverOutput:
     def _ask(self, method: str) -> None:
         self._asked += 1
         with contextlib.suppress(OSError):
-            self._sock.sendall(encode((RPC, self._asked, method, {})))
+            self.sock.sendall(encode((RPC, self._asked, method, {})))
 
     def _show(self, message: list[Any]) -> None:
         tag = message[0]
@@ -124,6 +124,6 @@ class DriverOutput:
     def close(self) -> None:
         """Stop printing."""
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join(_LAST_LINES_S)
-        self._sock.close()
+        self.sock.close()

@@ -43,8 +43,8 @@ def count(n):
 @ray.remote
 def busy(gate, path):
     """Runs for a long time in pure Python; notes in the file at `path` how it was stopped."""
-    ray.get(gate.arrive.remote("started"))
     try:
+        ray.get(gate.arrive.remote("started"))
         for _ in range(60_000):
             time.sleep(0.001)
     except BaseException as error:

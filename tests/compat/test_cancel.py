@@ -260,8 +260,8 @@ def test_a_running_call_of_an_async_actor_is_cancelled_as_in_asyncio(tmp_path):
     @ray.remote
     class Sleeper:
         async def sleep(self, gate):
-            await gate.arrive.remote()
             try:
+                await gate.arrive.remote()
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 (tmp_path / "how").write_text("cancelled")
