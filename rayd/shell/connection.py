@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
             if not self.kind and messages:
                 self._introduce(messages.pop(0))
                 if self.kind:
-                    self._framer.raise_limit(FRAME_BYTES_MAX)
+                    self._framer.raise_limit()
             if messages and self.kind:
                 self.hub.received(self, messages)
         except ProtocolError as error:

@@ -16,6 +16,8 @@ from rayd.wire.messages import NAMES, SCHEMAS
 FRAME_BYTES_MAX: Final = 512 * 1024 * 1024
 # An unauthenticated peer has to introduce itself in less than this.
 HELLO_BYTES_MAX: Final = 64 * 1024
+# The longest list in a message: so many references can be asked for at once.
+ITEMS_MAX: Final = 1 << 24
 
 
 class ProtocolError(Exception):
@@ -29,16 +31,19 @@ class Framer:
         limit: the largest number of undecoded bytes held, in bytes.
     """
 
-    __slots__ = ("_unpacker",)
+    __slots__ = ("_cut", "_rest", "_unpacker")
 
     def __init__(self, limit: int = FRAME_BYTES_MAX) -> None:
         self._unpacker = _unpacker(limit)
+        # While the limit may still be raised: the bytes after the last complete message, and where they begin.
+        self._rest: bytearray | None = bytearray() if limit < FRAME_BYTES_MAX else None
+        self._cut = 0
 
-    def raise_limit(self, limit: int) -> None:
-        """The peer is known now: allow it more. Undecoded bytes are kept."""
-        rest = self._unpacker.read_bytes(HELLO_BYTES_MAX)
-        self._unpacker = _unpacker(limit)
-        self._unpacker.feed(rest)
+    def raise_limit(self) -> None:
+        """The peer is known now: allow it FRAME_BYTES_MAX. Undecoded bytes are kept."""
+        rest, self._rest = self._rest, None
+        self._unpacker = _unpacker(FRAME_BYTES_MAX)
+        self._unpacker.feed(rest or b"")
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
         """Messages completed by ``data``, oldest first.
@@ -47,18 +52,28 @@ class Framer:
             ProtocolError: not this protocol, or larger than the limit.
         """
         try:
+            if self._rest is not None:
+                self._rest += data
             self._unpacker.feed(data)
             for message in self._unpacker:
                 check(message)
+                if self._rest is not None:
+                    end = self._unpacker.tell()
+                    del self._rest[: end - self._cut]
+                    self._cut = end
                 yield message
         except msgpack.BufferFull:
             raise ProtocolError("a message exceeds the size limit of this connection") from None
-        except (msgpack.UnpackException, ValueError) as error:
+        except (msgpack.UnpackException, ValueError, TypeError) as error:  # TypeError: a map with a list as key
             raise ProtocolError(f"undecodable bytes: {error}") from None
 
 
 def _unpacker(limit: int) -> msgpack.Unpacker:
-    return msgpack.Unpacker(max_buffer_size=limit, raw=False, strict_map_key=False)
+    # The table of an array is made when its head is read, so its length must not be believed up to the size limit.
+    items = min(limit, ITEMS_MAX)
+    return msgpack.Unpacker(
+        max_buffer_size=limit, raw=False, strict_map_key=False, max_array_len=items, max_map_len=items
+    )
 
 
 def check(message: Any) -> None:
