@@ -63,8 +63,6 @@ class Spec:
         self.num_returns = int(options.get("num_returns", 1))
         if self.num_returns < STREAMING:
             raise ValueError(f"num_returns is {self.num_returns}")
-        if self.num_returns < STREAMING:
-            raise ValueError(f"num_returns is {self.num_returns}")
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
         self.gpus = demand.units("GPU")
