@@ -93,9 +93,10 @@ def _serve_one(
     if not data:
         return None
     _, wid, job_info, env, facts = msgpack.unpackb(data)
+    server = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_worker(control, fds, libc, ours, wid, job_info, env, facts)
+        _become_worker(server, control, fds, libc, ours, wid, job_info, env, facts)
     for fd in fds:
         os.close(fd)
     children[pid] = wid
@@ -122,6 +123,7 @@ def _reap(control: socket.socket, children: dict[int, int]) -> None:
 
 
 def _become_worker(
+    server: int,
     control: socket.socket,
     fds: list[int],
     libc: ctypes.CDLL,
@@ -134,10 +136,9 @@ def _become_worker(
     """The child's side of the fork; never returns into the server's loop."""
     code = 1
     try:
-        parent = os.getppid()
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # the server died between fork and prctl
+        if os.getppid() != server:
+            os._exit(1)  # it died between fork and prctl
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
