@@ -360,7 +360,7 @@ class Actors:
             worker.fate = "it called ray.actor.exit_actor()"
             actor.restarts_left = 0
 
-    def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: int) -> None:
+    def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: list[bytes]) -> None:
         """The actor's process is gone."""
         tasks = list(worker.inflight.values())
         worker.inflight.clear()
@@ -371,7 +371,9 @@ class Actors:
                 self._reject(task, actor)
             return
         actor.worker = None
-        read, fresh = tasks[: len(tasks) - unread], tasks[len(tasks) - unread :]
+        unbegun = set(unread)
+        read = [task for task in tasks if task.tid not in unbegun]
+        fresh = [task for task in tasks if task.tid in unbegun]
         if actor.creation in fresh and worker.fate is None:  # it died before it had heard of the actor
             actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
             self._place_soon(actor)

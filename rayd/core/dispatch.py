@@ -372,12 +372,10 @@ class Dispatcher:
         if worker.state is WorkerState.BLOCKED:
             worker.state = WorkerState.LEASED
 
-    def taken_back(self, worker: Worker, count: int) -> None:
-        """The last ``count`` mailed tasks were never read: queue them again, in order, at no cost to their retries."""
-        tail = list(worker.inflight.values())[len(worker.inflight) - count :] if count else []
-        for task in reversed(tail):
-            del worker.inflight[task.tid]
-            self._queue_again(task)
+    def taken_back(self, worker: Worker, tids: list[bytes]) -> None:
+        """These mailed tasks were never read: queue them again, in order, at no cost to their retries."""
+        for tid in reversed(tids):
+            self._queue_again(worker.inflight.pop(tid))
         self.crowded.pop(worker.wid, None)
         if not worker.inflight and worker.state is WorkerState.LEASED:
             self._end_lease(worker)
@@ -397,19 +395,21 @@ class Dispatcher:
                 self.state.effects.others.append(TakeBack(worker.wid))
                 del self.crowded[worker.wid]
 
-    def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: int) -> None:
+    def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: list[bytes]) -> None:
         """A task worker is gone: what it never read is queued again, what it ran is retried or fails with the exact cause.
 
         Of those that it had read it was at the last one; the others had finished, but their results were lost with it.
         They are not to blame, so they run again at no cost to their retries. A worker sends the result of a task that
         must not run twice before it begins another.
         """
+        unbegun = set(unread)
         tasks = list(worker.inflight.values())
-        read = tasks[: len(tasks) - unread]
+        read = [task for task in tasks if task.tid not in unbegun]
         worker.inflight.clear()
         self.give_back(worker)
-        for task in reversed(tasks[len(read) :]):
-            self._queue_again(task)
+        for task in reversed(tasks):
+            if task.tid in unbegun:
+                self._queue_again(task)
         for task in reversed(read):
             if task is not read[-1] and task.spec.retries_max:
                 self._queue_again(task)

@@ -48,20 +48,26 @@ class WorkerExited(NamedTuple):
         worker: worker id.
         cause: exact cause as made by ``rayd.shell.causes`` (kind, text, exit_code, signal, figures).
         stderr: its last lines on stderr.
-        unread: datagrams that were still unread in its mailbox.
+        unread: ids of the tasks that were still unread in its mailbox.
     """
 
     worker: int
     cause: dict[str, Any]
     stderr: list[str]
-    unread: int
+    unread: list[bytes]
 
 
 class TakenBack(NamedTuple):
-    """Answer to ``TakeBack``: that many bodies, the last ones mailed, were never read by the worker."""
+    """Answer to ``TakeBack``.
+
+    Attributes:
+        worker: worker id.
+        tids: tasks that the worker has not read and will not read. Not simply the last ones mailed: it may have read some while the mailbox
+            was being drained.
+    """
 
     worker: int
-    count: int
+    tids: list[bytes]
 
 
 class Tick(NamedTuple):

@@ -153,7 +153,7 @@ class Node:
             case TakenBack():
                 worker = self.state.pool.workers.get(event.worker)
                 if worker is not None:
-                    self.tasks.taken_back(worker, event.count)
+                    self.tasks.taken_back(worker, event.tids)
             case Tick():
                 self._on_tick()
             case _:

@@ -101,28 +101,35 @@ class Daemon:
     def _carry_out(self) -> None:
         effects = self.effects
         while effects.sends or effects.mail or effects.others:
-            if effects.sends:
-                sends = list(effects.sends.items())
-                effects.sends.clear()
-                for number, messages in sends:
-                    connection = self._connections.get(number)
-                    if connection is not None and messages:
-                        connection.send(messages)
-            if effects.mail:
-                mail = list(effects.mail.items())
-                effects.mail.clear()
-                for wid, bodies in mail:
-                    process = self.workers.by_id.get(wid)
-                    if process is not None:
-                        process.mailbox.send(bodies, self.node.state.pool.workers[wid].actor is not None)
+            self._send_out()
             others, effects.others = effects.others, []
             for effect in others:
+                # What an earlier effect has led to goes out first: a mailbox that is drained must have got all its mail before, or the
+                # wrong tasks would count as taken back.
+                self._send_out()
                 self._do(effect)
         high_water = self.arena.high_water
         if high_water != self._touched:
             self._touched = high_water
             self.toucher.want(min(high_water + TOUCH_AHEAD_BYTES, self.arena.capacity))
         self._arm()
+
+    def _send_out(self) -> None:
+        effects = self.effects
+        if effects.sends:
+            sends = list(effects.sends.items())
+            effects.sends.clear()
+            for number, messages in sends:
+                connection = self._connections.get(number)
+                if connection is not None and messages:
+                    connection.send(messages)
+        if effects.mail:
+            mail = list(effects.mail.items())
+            effects.mail.clear()
+            for wid, bodies in mail:
+                process = self.workers.by_id.get(wid)
+                if process is not None:
+                    process.mailbox.send(bodies, self.node.state.pool.workers[wid].actor is not None)
 
     def _do(self, effect: Effect) -> None:
         match effect:

@@ -31,27 +31,27 @@ class Mailbox:
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.setblocking(False)
         self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        self._backlog: deque[tuple[bytes, int]] = deque()
+        self._backlog: deque[bytes] = deque()
         self._on_full = on_full
 
     def send(self, bodies: list[list[Any]], batch: bool) -> None:
         """Mail bodies, one datagram each or packed together."""
         if not batch or len(bodies) == 1:
             for body in bodies:
-                self._put(_packb((body,)), 1)
+                self._put(_packb((body,)))
             return
         group: list[bytes] = []
         size = 0
         for body in bodies:
             packed = _packb(body)
             if group and (size + len(packed) > DATAGRAM_BYTES_MAX or len(group) == 255):
-                self._put(_join(group), len(group))
+                self._put(_join(group))
                 group, size = [], 0
             group.append(packed)
             size += len(packed)
-        self._put(_join(group), len(group))
+        self._put(_join(group))
 
-    def _put(self, datagram: bytes, count: int) -> None:
+    def _put(self, datagram: bytes) -> None:
         if not self._backlog:
             try:
                 self.ours.send(datagram)
@@ -59,18 +59,18 @@ class Mailbox:
                 pass
             except (BrokenPipeError, ConnectionResetError):
                 # The worker is dying; what it did not read is counted when its exit is reported.
-                self._backlog.append((datagram, count))
+                self._backlog.append(datagram)
                 return
             else:
                 return
             self._on_full(self, True)
-        self._backlog.append((datagram, count))
+        self._backlog.append(datagram)
 
     def retry(self) -> None:
         """The kernel's queue has room again."""
         while self._backlog:
             try:
-                self.ours.send(self._backlog[0][0])
+                self.ours.send(self._backlog[0])
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
@@ -78,9 +78,9 @@ class Mailbox:
             self._backlog.popleft()
         self._on_full(self, False)
 
-    def take_back(self) -> int:
-        """Drain everything unread; returns how many bodies, the last ones mailed, that was."""
-        count = 0
+    def take_back(self) -> list[bytes]:
+        """Drain everything unread; returns the ids of its tasks. The worker may read on meanwhile: each body is read by one of us."""
+        tids: list[bytes] = []
         while True:
             try:
                 datagram = self.theirs.recv(_BUFFER_BYTES, socket.MSG_DONTWAIT)
@@ -88,12 +88,12 @@ class Mailbox:
                 break
             if not datagram:
                 break
-            count += len(msgpack.unpackb(datagram))
+            tids += [body[0] for body in msgpack.unpackb(datagram)]
         if self._backlog:
-            count += sum(bodies for _, bodies in self._backlog)
+            tids += [body[0] for datagram in self._backlog for body in msgpack.unpackb(datagram)]
             self._backlog.clear()
             self._on_full(self, False)
-        return count
+        return tids
 
     def retire(self) -> None:
         """No more mail: the worker reads what is left and then the end."""

@@ -48,7 +48,7 @@ class Workers:
         log_dir: folder of the session's logs.
         on_session: called with (worker id, our end of its session socket) when it is to be served.
         on_forked: called with (worker id, pid).
-        on_exited: called with (worker id, cause, last stderr lines, unread bodies) once everything it said has been read.
+        on_exited: called with (worker id, cause, last stderr lines, ids of unread tasks) once everything it said has been read.
         on_lines: called with (worker id, pid, name, is_err, lines).
     """
 
@@ -59,7 +59,7 @@ class Workers:
         *,
         on_session: Callable[[int, socket.socket], None],
         on_forked: Callable[[int, int], None],
-        on_exited: Callable[[int, dict[str, Any], list[str], int], None],
+        on_exited: Callable[[int, dict[str, Any], list[str], list[bytes]], None],
         on_lines: Callable[[int, int, str, bool, list[str]], None],
     ) -> None:
         self._loop = loop

@@ -100,8 +100,9 @@ class Link:
             return
         out = self._out
         with self._out_lock:
-            if out and out[-1][0] == HOLD:
-                out[-1][1].append(oid)
+            last = out[-1] if out else None
+            if last is not None and last[0] == HOLD:
+                last[1].append(oid)
             else:
                 out.append((HOLD, [oid]))
         if not self._armed:

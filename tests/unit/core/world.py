@@ -285,7 +285,7 @@ class WorkerPeer(Peer):
         if self.connected:
             self.leave()
         self.alive = False
-        unread = len(self.mail())
+        unread = self.mail()
         self.unread.clear()
         self.begun.clear()
         self.world.step(WorkerExited(self.wid, dict(cause), list(stderr), unread))
@@ -374,14 +374,14 @@ class World:
     @staticmethod
     def exited(wid: int, cause: dict[str, Any] = CRASH) -> WorkerExited:
         """The end of a worker that never connected."""
-        return WorkerExited(wid, dict(cause), [], 0)
+        return WorkerExited(wid, dict(cause), [], [])
 
     def _take_back(self, wid: int) -> None:
         worker = self.mailboxes.get(wid)
         unread = worker.mail() if worker is not None else []
         if worker is not None:
             worker.unread.clear()
-        self.node.step(self.now, TakenBack(wid, len(unread)))
+        self.node.step(self.now, TakenBack(wid, unread))
 
     def take(self, kind: type | None = None) -> list[Effect]:
         """Effects of the rarer kind since the last look: all, or those of one class."""
