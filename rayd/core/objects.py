@@ -193,7 +193,7 @@ class ObjectTable:
             holders = entry.holders
             if holders is None:
                 entry.holders = conn
-            elif type(holders) is int:
+            elif isinstance(holders, int):
                 if holders == conn:
                     continue
                 entry.holders = {holders, conn}

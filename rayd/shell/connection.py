@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family == socket.AF_UNIX and not self.worker:
+        if sock.family == socket.AF_UNIX and not self.worker:
             self.peer_pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid not in (os.getuid(), 0):
                 self.refuse(fault(VERSION, f"This daemon belongs to user id {os.getuid()}, not {uid}."))
@@ -63,8 +63,7 @@ class Connection(asyncio.Protocol):
         try:
             messages: list[Message] = list(self._framer.feed(data))
             if not self.kind and messages:
-                self._introduce(messages.pop(0))
-                if self.kind:
+                if self._introduce(messages.pop(0)):
                     self._framer.raise_limit()
             if messages and self.kind:
                 self.hub.received(self, messages)
@@ -73,7 +72,8 @@ class Connection(asyncio.Protocol):
             print(f"closing connection {self.number} of {who}: {error}", file=sys.stderr, flush=True)
             self.refuse(fault(VERSION, f"The daemon closed this connection: {error}. Use the rayd version of the daemon."))
 
-    def _introduce(self, message: Message) -> None:
+    def _introduce(self, message: Message) -> bool:
+        """Judge the HELLO; False when it was refused."""
         if message[0] != HELLO:
             raise ProtocolError("the first message must be HELLO")
         _, version, kind, info = message
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
                 " Install the same rayd version on both sides."
             )
             self.refuse(fault(VERSION, text))
-            return
+            return False
         if kind not in KINDS or (kind == "worker") != bool(self.worker):
             raise ProtocolError(f"a client of kind {kind!r:.20} cannot connect here")
         self.kind = kind
@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
         if refusal is not None:
             self.kind = ""
             self.refuse(refusal)
+        return refusal is None
 
     def refuse(self, why: Fault) -> None:
         """Say why and close."""

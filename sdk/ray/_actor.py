@@ -13,6 +13,7 @@ from ray._options import ActorOptions, MethodOptions
 from ray._refs import ObjectRef, pickling
 from ray._remote import Arity, retry_code, returns_code, several
 from ray._serialize import deserialize, dumps
+from rayd.errors import ACTOR_DIED, fault
 from rayd.ids import FIRST_RETURN, actor_object_id
 from rayd.wire.messages import CALL, CREATE, KILL
 
@@ -125,10 +126,10 @@ class ActorClass:
         meta, key = self._announce(client)
         payload, args_oid, deps, contained, _keep = _args.pack(client, args, kwargs, self._cls.__qualname__)
         aid = os.urandom(12) + client.job
+        ref = client._fresh(actor_object_id(aid))
         if not self._options.name:
             client.link.post((CREATE, 0, aid, key, payload, args_oid, deps, contained))
-            return ActorHandle(client, aid, meta, client._fresh(actor_object_id(aid)))
-        ref = client._fresh(actor_object_id(aid))
+            return ActorHandle(client, aid, meta, ref)
         there = client.request(lambda req: (CREATE, req, aid, key, payload, args_oid, deps, contained))
         if there is not None:
             return handle_from_info(client, there)
@@ -321,9 +322,8 @@ class ActorMethod:
         client = self._client
         session = _session.current
         if session is None or session.client is not client:
-            raise exceptions.ActorDiedError(
-                f"The handle of actor {self._aid.hex()} belongs to a session that has ended. Create the actor again after ray.init()."
-            )
+            text = f"The handle of actor {self._aid.hex()} belongs to a session that has ended. Create the actor again after ray.init()."
+            raise exceptions.from_fault(fault(ACTOR_DIED, text, actor_id=self._aid.hex()))
         if not self._key:
             self._announce()
         least, most = self._meta.arity
@@ -334,13 +334,15 @@ class ActorMethod:
             self._respect(limit)
         payload, args_oid, deps, contained, _keep = _args.pack(client, args, kwargs, self._title)
         tid = client.new_task_id()
-        client.link.post((CALL, tid, self._aid, self._key, payload, args_oid, deps, contained))
-        if self._returns == 1:
+        if self._returns == 1:  # the reference first, as for tasks
             ref = client._fresh(tid + FIRST_RETURN)
+            client.link.post((CALL, tid, self._aid, self._key, payload, args_oid, deps, contained))
             if limit > 0:
                 self._pending.append(ref)
             return ref
-        return several(client, tid, self._returns, self._options.generator_backpressure)
+        refs = several(client, tid, self._returns, self._options.generator_backpressure)
+        client.link.post((CALL, tid, self._aid, self._key, payload, args_oid, deps, contained))
+        return refs
 
     def _check(self, args: Any, kwargs: dict[str, Any]) -> None:
         signature = self._meta.signature

@@ -81,7 +81,8 @@ def _as_ref(client: Client, value: Any) -> ObjectRef[Any] | None:
         return value
     size = getattr(value, "nbytes", 0)
     if type(size) is int and size >= LARGE_BYTES and type(value).__module__ == "numpy":
-        return client.repeats.reference(value)
+        ref: ObjectRef[Any] = client.repeats.reference(value)
+        return ref
     return None
 
 

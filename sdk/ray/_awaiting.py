@@ -141,8 +141,9 @@ class Awaiting:
             value = self._client.value_of(ref)
         except BaseException as error:  # noqa: BLE001 - whatever the task raised belongs to whoever awaits
             # A future refuses StopIteration: it would end the generator that awaits it.
-            wrong = isinstance(error, StopIteration) and isinstance(error, RayTaskError)
-            future.set_exception(error.as_plain() if wrong else error)  # type: ignore[union-attr]
+            if isinstance(error, StopIteration) and isinstance(error, RayTaskError):
+                error = error.as_plain()
+            future.set_exception(error)
             return
         future.set_result(value)
 

@@ -55,7 +55,7 @@ class Client:
         self._awaiting: Awaiting | None = None
         self._making = threading.Lock()
         self.link = Link(sock, self._on_message, self._after_batch)
-        self._welcome: dict[str, Any] | None = None
+        self.info: dict[str, Any] = {}
         self._refusal = ""
         self._replies: dict[int, tuple[bool, Any] | None] = {}
         self._requests = itertools.count(1)
@@ -67,19 +67,17 @@ class Client:
         self.should_stop: Callable[[], bool] | None = None
         self.before_block: Callable[[], None] | None = None
         self.after_block: Callable[[], None] | None = None
-        self.link.wait_until(lambda: self._welcome is not None or bool(self._refusal))
-        if self._welcome is None:
+        self.link.wait_until(lambda: bool(self.info or self._refusal))
+        if self._refusal:
             self.link.close()
             raise ConnectionError(self._refusal)
-        self.info = self._welcome
         log = f"{self.info['session_dir']}/logs/rayd.log"
         self.link.farewell = f"the daemon (pid {self.info['pid']}) died; the end of its log is in {log}"
         self.address: str = self.info["address"]
         self.job: bytes = self.info["job"]
-        nonce = os.urandom(12)
-        self._tail = nonce + self.job
-        self._put_tail = self._tail + FIRST_RETURN
-        self._count = itertools.count(1)
+        self._tail: bytes = os.urandom(12) + self.job
+        self._put_tail: bytes = self._tail + FIRST_RETURN
+        self._count: itertools.count[int] = itertools.count(1)
         self._segment: Segment | None = None
         self.kept: list[ObjectRef[Any]] = []
         self._unread: dict[bytes, tuple[int, Any]] = {}
@@ -88,7 +86,7 @@ class Client:
         self.orphans: dict[bytes, None] = {}
         self.exports: Any = None
         self.repeats: Any = None
-        self.default_retries = 3
+        self.default_retries: int = 3
         self.job_env: dict[str, str] = {}
 
     # ---- ids and references ------------------------------------------------------------------------------------------
@@ -168,8 +166,8 @@ class Client:
         elif tag == m.CREDIT:
             self.on_credit(message[1], message[2])
         elif tag == m.WELCOME:
-            self._welcome = message[1]
-        elif tag == m.REFUSED and self._welcome is None:
+            self.info = message[1]
+        elif tag == m.REFUSED and not self.info:
             self._refusal = message[1]["message"]
         elif tag == m.REFUSED:
             self.link.farewell = message[1]["message"].removesuffix(".")
@@ -299,8 +297,8 @@ class Client:
             ref._kind = m.INLINE
             self.link.post((m.PUT, oid, data, contained))
             return ref
-        offset = self.write(oid, value)
         ref = self._fresh(oid)
+        offset = self.write(oid, value)
         ref._data = [offset, value.size]
         ref._kind = m.STORED
         self.link.post((m.SEAL, oid, contained))
@@ -308,8 +306,12 @@ class Client:
 
     def write(self, oid: bytes, value: Serialized) -> int:
         """Allocate room for a value under an id and copy it there; returns the offset."""
-        offset: int = self.request(lambda req: (m.ALLOC, req, oid, value.size))
-        self.segment.copy_in(offset, value.parts, value.starts)
+        try:
+            offset: int = self.request(lambda req: (m.ALLOC, req, oid, value.size))
+            self.segment.copy_in(offset, value.parts, value.starts)
+        except BaseException:  # Ctrl-C, or no memory left: give the room back
+            self.link.note_release(oid)
+            raise
         return offset
 
     def value_of(self, ref: ObjectRef[Any]) -> Any:
@@ -336,7 +338,7 @@ class Client:
         key = id(anchor)
         anchors = self._anchors
         anchors[key] = (weakref.ref(anchor, lambda _: anchors.pop(key, None)), ref)
-        return memoryview(anchor)
+        return memoryview(anchor)  # type: ignore[arg-type]  # an array has been a buffer for ever
 
     def error_of(self, ref: ObjectRef[Any]) -> BaseException | None:
         """The exception a filled reference stands for, None if it has a value."""
@@ -349,13 +351,13 @@ class Client:
 
     def ask(self, refs: Iterable[ObjectRef[Any]]) -> None:
         """Ask for the values of those not asked for yet; goes out with the next flush."""
-        wanted = []
-        for ref in refs:
-            if ref._kind == UNASKED:
-                ref._kind = ASKED
-                wanted.append(ref._id)
+        wanted = [ref for ref in refs if ref._kind == UNASKED]
         if wanted:
-            self.link.post_quietly((m.WANT, wanted))
+            # Asked first and noted then: Ctrl-C in between makes us ask twice, the other way round never.
+            self.link.post_quietly((m.WANT, [ref._id for ref in wanted]))
+            for ref in wanted:
+                if ref._kind == UNASKED:
+                    ref._kind = ASKED
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         """Values in order; raises the first error as soon as any of them failed.

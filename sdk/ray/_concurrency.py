@@ -98,7 +98,7 @@ class _Loop:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._slots = {name: asyncio.Semaphore(n) for name, n in {"": options["max_concurrency"], **options["groups"]}.items()}
-        executor.client.on_stop_task = lambda tid: self._loop.call_soon_threadsafe(self._stop, tid) and None
+        executor.client.on_stop_task = self._stop_soon
         executor.client.link.start_reader()
         executor.mailbox.setblocking(False)
         self._loop.add_reader(executor.mailbox.fileno(), self._readable)
@@ -136,6 +136,9 @@ class _Loop:
         task.add_done_callback(lambda _: self._tasks.pop(tid, None))
         if tid in executor.stopped:  # the word came before the call itself
             task.cancel()
+
+    def _stop_soon(self, tid: bytes) -> None:
+        self._loop.call_soon_threadsafe(self._stop, tid)
 
     def _stop(self, tid: bytes) -> None:
         self._executor.note_stopped(tid)

@@ -32,24 +32,32 @@ class RuntimeContext:
 
     def get_worker_id(self) -> str:
         """Id of this process."""
-        return (self._session.client._tail * 2)[:28].hex()
+        tail: bytes = self._session.client._tail
+        return (tail * 2)[:28].hex()
 
     def get_task_id(self) -> str | None:
         """Id of the running task or call."""
         call = self._call()
-        return call.tid.hex() if call is not None else self._none("get_task_id")
+        if call is None:
+            self._none("get_task_id")
+            return None
+        return str(call.tid.hex())
 
     def get_task_name(self) -> str | None:
         """Its name: the option ``name``, else the function's."""
         call = self._call()
-        return call.what.name if call is not None else self._none("get_task_name")
+        if call is None:
+            self._none("get_task_name")
+            return None
+        return str(call.what.name)
 
     def get_task_function_name(self) -> str | None:
         """Name of the function or method that runs."""
         call = self._call()
         if call is None:
-            return self._none("get_task_function_name")
-        return getattr(call.what.function, "__qualname__", call.what.name)
+            self._none("get_task_function_name")
+            return None
+        return str(getattr(call.what.function, "__qualname__", call.what.name))
 
     def get_actor_id(self) -> str | None:
         """Id of the actor this is."""

@@ -433,7 +433,7 @@ class Executor:
         try:
             positional, named = self.load_args(args, args_at, deps)
             self.instance = what.function(*positional, **named)
-            if type(self.instance).__repr__ is not object.__repr__:
+            if getattr(type(self.instance), "__repr__", None) is not object.__repr__:
                 with contextlib.suppress(Exception):
                     self._shown = repr(self.instance)
             self.label(f"ray::{what.name}", self._shown)

@@ -51,8 +51,8 @@ class ObjectRefGenerator:
 
     def _ask(self) -> None:
         if not self._asked:
-            self._asked = True
             self._client.link.post_quietly((STREAM_WANT, self._tid))
+            self._asked = True
 
     def _take(self) -> ObjectRef[Any]:
         ref = self._items.popleft()

@@ -133,11 +133,11 @@ class Link:
         return [oid for oid in noted if released.pop(oid, False) is None]
 
     def _arm(self) -> None:
-        self._armed = True
         if self._flusher is None:
             self._start_flusher()
         with contextlib.suppress(RuntimeError):  # another thread has just done so
             self._wake.release()
+        self._armed = True
 
     def _start_flusher(self) -> None:
         self._flusher = threading.Thread(target=self._flush_often, name="ray-flusher", daemon=True)
@@ -152,6 +152,8 @@ class Link:
             idle = 0
             while idle < _IDLE_TURNS and not self.broken:
                 time.sleep(_FLUSH_S)
+                if self.interrupted is not None and not self.critical:
+                    self._deliver_interrupt()
                 if self._out or self.released:
                     idle = 0
                     try:
@@ -176,8 +178,9 @@ class Link:
         if not out and not self.released:
             return
         lost = False
+        mine = threading.get_ident() == self._main
         with self._send_lock:
-            self.critical += 1
+            self.critical += mine
             try:
                 # Looked at first: what died before this moment was used only by messages that are in ``out`` now.
                 noted = self._noted() if self.released else None
@@ -198,7 +201,7 @@ class Link:
                 self.broken = f"sending was interrupted by {type(error).__name__}"
                 raise
             finally:
-                self.critical -= 1
+                self.critical -= mine
         if self.interrupted is not None:
             self._pass_interrupt()
         if lost:
@@ -212,6 +215,12 @@ class Link:
             late, self.interrupted = self.interrupted, None
             if late is not None:
                 late()
+
+    def _deliver_interrupt(self) -> None:
+        """The main thread has left the stretch without coming by ``_pass_interrupt``: let the signal come again."""
+        late, self.interrupted = self.interrupted, None
+        if late is not None:
+            signal.raise_signal(signal.SIGINT)
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
 
@@ -229,9 +238,11 @@ class Link:
             if remaining is not None and remaining <= 0:
                 self.poll()
                 return done()
-            if lease.acquire(False):
-                self._lead(done, remaining)
-            else:
+            with self._shielded():
+                led = lease.acquire(False)
+                if led:
+                    self._lead(done, remaining)
+            if not led:
                 self._follow(done, remaining)
         return True
 

@@ -65,10 +65,11 @@ class RemoteFunction(Generic[P, R]):
             client = route.client
             payload, args_oid, deps, contained, _keep = _args.pack(client, args, kwargs, route.name)
             tid = client.new_task_id()
+            # The reference first: should Ctrl-C come in between, its end lets go of the result.
+            returns = route.num_returns
+            result = client._fresh(tid + FIRST_RETURN) if returns == 1 else several(client, tid, returns, backpressure)
             client.link.post((SUBMIT, tid, route.key, payload, args_oid, deps, contained))
-            if route.num_returns == 1:
-                return client._fresh(tid + FIRST_RETURN)
-            return several(client, tid, route.num_returns, backpressure)
+            return result
 
         return remote
 
@@ -221,8 +222,8 @@ class Exports:
         blob, refs = export(function, getattr(function, "__qualname__", repr(function)))
         blob_id = content_id(blob)
         if blob_id not in self._ids:
-            self._ids[blob_id] = refs
             client.link.post((EXPORT, blob_id, blob))
+            self._ids[blob_id] = refs  # only now, for Ctrl-C may come at any moment
         return blob_id
 
     def spec(self, client: Client, spec: dict[str, Any]) -> int:
@@ -230,6 +231,7 @@ class Exports:
         identity = dumps(spec)
         key = self._specs.get(identity)
         if key is None:
-            key = self._specs[identity] = len(self._specs) + 1
+            key = len(self._specs) + 1
             client.link.post((SPEC, key, spec))
+            self._specs[identity] = key
         return key

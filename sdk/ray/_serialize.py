@@ -92,8 +92,8 @@ def serialize(value: Any, what: str = "this value") -> Serialized:
             return Serialized([data], [0], len(data), [])
         return Serialized([b"\x02", value], [0, 1], len(value) + 1, [])
     buffers: list[pickle.PickleBuffer] = []
-    outer, found = pickling.found, []
-    pickling.found = found
+    found: list[ObjectRef[Any]] = []
+    outer, pickling.found = pickling.found, found
     try:
         with io.BytesIO() as file:
             _Pickler(file, protocol=_PROTOCOL, buffer_callback=buffers.append).dump(value)
@@ -139,8 +139,8 @@ def export(value: Any, what: str) -> tuple[bytes, list[ObjectRef[Any]]]:
     Raises:
         TypeError: it cannot be pickled; the message names the culprit.
     """
-    outer, found = pickling.found, []
-    pickling.found = found
+    found: list[ObjectRef[Any]] = []
+    outer, pickling.found = pickling.found, found
     try:
         with io.BytesIO() as file:
             _Pickler(file, protocol=_PROTOCOL).dump(value)

@@ -97,10 +97,12 @@ def need() -> Session:
     from ray import _init
 
     with _lock:
-        if current is None:
+        session = find()
+        if session is None:
             _init.init()
-        assert current is not None
-        return current
+            session = find()
+    assert session is not None
+    return session
 
 
 def start(session: Session) -> None:
