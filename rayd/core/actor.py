@@ -237,7 +237,7 @@ class Actors:
                 self._queue(actor, row.popleft())
             if not row:
                 del actor.stalled[_row_of(actor, task)]
-        elif task.missing == 0:
+        elif task.deps is None:  # one with arguments went with its row, perhaps before its own turn to be told
             self._queue(actor, task)
         self.pump(actor)
 
@@ -426,6 +426,7 @@ class Actors:
                 self.tasks.finish(task, FAULT, why, None)
         objects = self.state.objects
         objects.fill(actor_object_id(actor.aid), FAULT, why, None)
+        actor.creation.done = True
         self.tasks.settle(actor.creation)
         if actor.detached:
             objects.unpin([actor_object_id(actor.aid)])

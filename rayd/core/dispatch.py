@@ -76,7 +76,7 @@ class Dispatcher:
         if worker is None or (worker.spec is not None and int(worker.spec.options.get("concurrency", 1)) > 1):
             return  # of several calls that run at a time nobody knows which one it was
         running = worker.running()
-        if running is not None:
+        if running is not None and not running.done:
             task.parent = running.tid
             self.state.children.setdefault(running.tid, {})[task.tid] = task
 

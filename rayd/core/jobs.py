@@ -31,6 +31,8 @@ class Jobs:
         self.tasks = tasks
         self.actors = actors
         self._next = 1
+        self._abandoned: deque[bytes] = deque()
+        self._ending = False
 
     def begin(self, conn: int, info: dict[str, Any]) -> bytes:
         """A driver has connected; its first workers are started at once."""
@@ -66,13 +68,25 @@ class Jobs:
             self._end_what_nobody_wants(job.job)
 
     def _end_what_nobody_wants(self, job: bytes) -> None:
+        """What ends may be what an actor waits for, whose death ends more: a loop, so that each end is complete before the next."""
+        self._abandoned.append(job)
+        if self._ending:
+            return
+        self._ending = True
+        try:
+            while self._abandoned:
+                self._end_once(self._abandoned.popleft())
+        finally:
+            self._ending = False
+
+    def _end_once(self, job: bytes) -> None:
         state = self.state
-        if not self.actors.detached_of(job):
+        if job in state.jobs and not self.actors.detached_of(job):
             self._forget(job)
         # Whoever is killed makes orphans of what it had submitted, hence as often as there is a change.
         while self.actors.end_abandoned(job) or self._kill_abandoned(job):
             pass
-        for spec in state.specs.values():
+        for spec in list(state.specs.values()):
             if spec.job == job:
                 spec.job_ended = True
                 for task in list(spec.queue):

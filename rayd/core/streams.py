@@ -111,8 +111,8 @@ class Streams:
         if stream.wanted and not stream.closed:
             self._send(stream)
         self.objects.fill(return_id(task.tid, GENERATOR_INDEX), INLINE, NONE_PICKLED, None)
-        if stream.closed:
-            del self.by_task[task.tid]
+        if stream.closed:  # perhaps only now, by whoever waited for its end
+            self.by_task.pop(task.tid, None)
 
     def close(self, stream: Stream, worker_conn: int) -> None:
         """The consumer has dropped the generator; the producer (at ``worker_conn``, 0 if none) may stop."""

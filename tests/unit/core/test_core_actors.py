@@ -170,6 +170,18 @@ def test_a_call_that_waits_for_an_argument_holds_back_later_calls_of_its_caller_
     assert (other.take(), other_key) == ([], other_key)
 
 
+@pytest.mark.parametrize("out_of_order", [False, True])
+def test_calls_that_wait_for_the_same_argument_are_made_once_each(world: World, out_of_order: bool) -> None:
+    driver = world.driver()
+    aid, worker, _ = world.actor(driver, out_of_order=out_of_order)
+    tid = driver.submit(driver.spec())
+    key = driver.method()
+    calls = [driver.call(aid, key, deps=[returned(tid)] * count) for count in (1, 2, 1)]
+    (running,) = world.workers()
+    running.run()
+    assert sorted(worker.run_all()) == sorted(calls)
+
+
 def test_a_cancelled_call_no_longer_holds_back_the_others(world: World) -> None:
     driver = world.driver()
     aid, worker, _ = world.actor(driver)
