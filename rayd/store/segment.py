@@ -15,10 +15,8 @@ import errno
 import functools
 import mmap
 import os
-import tempfile
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -55,7 +53,7 @@ class Segment:
 
     __slots__ = ("_address", "_capacity", "_fd", "_file", "_map", "_populated", "_readable", "_writable")
 
-    def __init__(self, fd: int, capacity: int, file: Path | None, *, owner: bool) -> None:
+    def __init__(self, fd: int, capacity: int, file: str | None, *, owner: bool) -> None:
         """For `create` and `attach`. Takes over `fd`; only the owner keeps it, and removes `file` at close."""
         try:
             self._map = mmap.mmap(fd, capacity)
@@ -90,7 +88,7 @@ class Segment:
             if hasattr(os, "memfd_create"):
                 fd, file = os.memfd_create("rayd-store", os.MFD_CLOEXEC), None
             else:
-                fd, file = _make_file(capacity, Path(folder or tempfile.gettempdir()))
+                fd, file = _make_file(capacity, folder)
         except OSError as error:
             raise _refused(capacity, error) from error
         try:
@@ -98,7 +96,7 @@ class Segment:
         except (OSError, OverflowError) as error:
             os.close(fd)
             if file is not None:
-                file.unlink(missing_ok=True)
+                _unlink(file)
             raise _refused(capacity, error) from error
         return cls(fd, capacity, file, owner=True)
 
@@ -122,7 +120,7 @@ class Segment:
         if size < capacity:  # touching a byte behind the end would kill this process
             os.close(fd)
             raise SegmentError(errno.EINVAL, f"the object store at {path} has {size} bytes, not {capacity}")
-        return cls(fd, capacity, None if path.startswith("/proc/") else Path(path), owner=False)
+        return cls(fd, capacity, None if path.startswith("/proc/") else path, owner=False)
 
     @property
     def capacity(self) -> int:
@@ -217,7 +215,7 @@ class Segment:
             os.close(self._fd)
             self._fd = -1
             if self._file is not None:
-                self._file.unlink(missing_ok=True)
+                _unlink(self._file)
         # Our references go, and with them the mapping, unless a view lives on somewhere: then it goes with that.
         self._writable = self._readable = memoryview(b"")
         del self._map
@@ -354,19 +352,27 @@ class Toucher:
             return None if self._closed else self._touched
 
 
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def _refused(capacity: int, error: OSError | OverflowError) -> SegmentError:
     code = (error.errno if isinstance(error, OSError) else None) or errno.EFBIG
     why = (error.strerror if isinstance(error, OSError) else None) or os.strerror(code)
     return SegmentError(code, f"making shared memory of {capacity} bytes failed: {why}")
 
 
-def _make_file(capacity: int, folder: Path) -> tuple[int, Path]:
+def _make_file(capacity: int, folder: str | os.PathLike[str] | None) -> tuple[int, str]:
+    import tempfile  # late: it brings the compression modules along, and systems with memfd never need it
+
+    folder = folder or tempfile.gettempdir()
     there = os.statvfs(folder)
     if there.f_bavail * there.f_frsize < capacity:
         free = there.f_bavail * there.f_frsize
         raise OSError(errno.ENOSPC, f"{folder} has only {free} bytes free; use a smaller object store")
     fd, name = tempfile.mkstemp(prefix="rayd-store-", dir=folder)
-    return fd, Path(name)
+    return fd, name
 
 
 def _address(buffer: Buffer) -> int:
