@@ -8,8 +8,8 @@ holds, and wakes those that waited meanwhile (*followers*) so that one of them t
 thread start, and it then leads for good.
 
 Interruption: Python runs signal handlers between any two bytecodes of the main thread, and a handler may raise (Ctrl-C). Received bytes are
-therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must not be torn apart count themselves in ``critical``; the session's SIGINT handler
-waits for them. If something else tears one apart, the link is broken for good and says so: it never goes on with half a message.
+therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must not be torn apart count themselves in ``critical`` when the main thread
+is in them; the session's SIGINT handler waits for their end. Between two statements without a call no handler runs. If something else tears one apart, the link is broken for good and says so: it never goes on with half a message.
 
 The race of leading, in steps: (1) F fails to get the lease, L still reads; (2) L releases the lease and wakes the followers it sees;
 (3) F enlists and would sleep for ever. Hence F tries the lease once more after it has enlisted.
@@ -18,6 +18,7 @@ The race of leading, in steps: (1) F fails to get the lease, L still reads; (2) 
 import collections
 import contextlib
 import select
+import signal
 import socket
 import threading
 import time
@@ -69,6 +70,7 @@ class Link:
         self._wake.acquire()
         self._flusher: threading.Thread | None = None
         self._reader: threading.Thread | None = None
+        self._main = threading.main_thread().ident or 0
         self.critical = 0
         self.interrupted: Callable[[], None] | None = None
         self.broken = ""
@@ -220,7 +222,7 @@ class Link:
         """The main thread has left the stretch without coming by ``_pass_interrupt``: let the signal come again."""
         late, self.interrupted = self.interrupted, None
         if late is not None:
-            signal.raise_signal(signal.SIGINT)
+            signal.pthread_kill(self._main, signal.SIGINT)
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
 
@@ -231,6 +233,7 @@ class Link:
             RaySystemError: the connection is lost.
         """
         lease = self._lease
+        mine = threading.get_ident() == self._main
         while not done():
             if self.broken:
                 raise RaySystemError(self._lost_text())
@@ -238,23 +241,35 @@ class Link:
             if remaining is not None and remaining <= 0:
                 self.poll()
                 return done()
-            with self._shielded():
+            self.critical += mine
+            try:
                 led = lease.acquire(False)
                 if led:
                     self._lead(done, remaining)
+            finally:
+                self.critical -= mine
+            if self.interrupted is not None:
+                self._pass_interrupt()
             if not led:
                 self._follow(done, remaining)
         return True
 
     def poll(self) -> bool:
         """Take in what has arrived, without waiting; False when somebody else is reading at the moment."""
-        if not self._lease.acquire(False):
-            return False
+        mine = threading.get_ident() == self._main
+        self.critical += mine
         try:
-            self._read(0.0)
+            led = self._lease.acquire(False)
+            if led:
+                try:
+                    self._read(0.0)
+                finally:
+                    self._yield_lease()
         finally:
-            self._yield_lease()
-        return True
+            self.critical -= mine
+        if self.interrupted is not None:
+            self._pass_interrupt()
+        return led
 
     def _lead(self, done: Callable[[], bool], remaining: float | None) -> None:
         try:
@@ -284,17 +299,22 @@ class Link:
         sleeper.acquire(timeout=-1 if remaining is None else remaining)
 
     def _read(self, timeout: float | None) -> None:
-        """One batch; the caller has the lease."""
+        """One batch; the caller has the lease and has made this a critical stretch, which waiting here interrupts."""
         inbox = self._inbox
         if not inbox:
-            if timeout is not None and not self._poll.poll(timeout * 1000):
-                return
+            mine = threading.get_ident() == self._main
+            self.critical -= mine
             try:
+                if self.interrupted is not None:
+                    self._pass_interrupt()
+                if timeout is not None and not self._poll.poll(timeout * 1000):
+                    return
                 inbox.extend(map(self.sock.recv, (_RECV_BYTES,)))
             except OSError:
                 self._break(self.farewell)
                 return
-        self.critical += 1
+            finally:
+                self.critical += mine
         try:
             data = inbox.popleft()
             if not data:
@@ -307,10 +327,6 @@ class Link:
         except BaseException as error:
             self.broken = self.broken or f"receiving was interrupted by {type(error).__name__}: {error}"
             raise
-        finally:
-            self.critical -= 1
-        if self.interrupted is not None:
-            self._pass_interrupt()
 
     def start_reader(self) -> None:
         """Have a thread read for good: somebody waits without blocking."""
@@ -330,14 +346,10 @@ class Link:
 
     def _hear_farewell(self) -> None:
         """Nothing can be sent any more; what the daemon has said before it closed the connection tells why."""
-        if self._lease.acquire(False):
-            try:
-                while not self.broken and self._poll.poll(0):
-                    self._read(0.0)
-            finally:
-                self._yield_lease()
-        else:
-            self._follow(lambda: bool(self.broken), _FAREWELL_S)
+        while not self.broken and self._poll.poll(0):
+            if not self.poll():
+                self._follow(lambda: bool(self.broken), _FAREWELL_S)
+                break
         self._break(self.farewell)
 
     def _break(self, why: str) -> None:
