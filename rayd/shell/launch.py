@@ -46,46 +46,68 @@ class Ready(NamedTuple):
     node_id: str
 
 
-def launch(config: Config, *, timeout_s: float = 30.0) -> Ready:
-    """Start a daemon in a new session folder.
+class Launching:
+    """A daemon that was started and is not ready yet; the caller may do something useful meanwhile.
 
     Args:
         config: how it is to run; its ``session_name`` is chosen here.
-        timeout_s: how long it may take to get ready, in seconds.
 
     Raises:
         SessionError: the session's folder cannot be made.
-        LaunchError: it refused, died or was not ready in time; nothing of it is left running.
+        LaunchError: the process cannot be started.
     """
-    session = sessions.create(config.temp_dir)
-    config = dataclasses.replace(config, session_name=session.name)
-    pid, reply = _spawn(config, session)
-    try:
-        line = _read_line(reply, time.monotonic() + timeout_s)
-    except BaseException:
-        _kill(pid)
-        raise
-    finally:
-        os.close(reply)
-    if line is None:
-        _kill(pid)
-        tail = log_tail(session.path)
-        raise LaunchError(f"the rayd daemon (pid {pid}) was not ready after {timeout_s:g} s and was killed{tail}")
-    if not line.endswith(b"\n"):
-        _report_death(pid, session)
-    answer: dict[str, Any] = json.loads(line)
-    if not answer["ok"]:
-        _wait(pid)
-        sessions.discard(session)
-        raise LaunchError(answer["error"])
-    return Ready(
-        pid=pid,
-        pid_start_time=answer["pid_start_time"],
-        address=answer["address"],
-        socket=answer["socket"],
-        session_dir=session.path,
-        node_id=answer["node_id"],
-    )
+
+    def __init__(self, config: Config) -> None:
+        self._session = sessions.create(config.temp_dir)
+        config = dataclasses.replace(config, session_name=self._session.name)
+        self._pid, self._reply = _spawn(config, self._session)
+
+    def abandon(self) -> None:
+        """End it at once; nothing of it is left running."""
+        os.close(self._reply)
+        _kill(self._pid)
+
+    def finish(self, timeout_s: float = 30.0) -> Ready:
+        """Wait until it is ready.
+
+        Args:
+            timeout_s: how long it may take, in seconds.
+
+        Raises:
+            LaunchError: it refused, died or was not ready in time; nothing of it is left running.
+        """
+        pid, session = self._pid, self._session
+        try:
+            line = _read_line(self._reply, time.monotonic() + timeout_s)
+        except BaseException:
+            _kill(pid)
+            raise
+        finally:
+            os.close(self._reply)
+        if line is None:
+            _kill(pid)
+            tail = log_tail(session.path)
+            raise LaunchError(f"the rayd daemon (pid {pid}) was not ready after {timeout_s:g} s and was killed{tail}")
+        if not line.endswith(b"\n"):
+            _report_death(pid, session)
+        answer: dict[str, Any] = json.loads(line)
+        if not answer["ok"]:
+            _wait(pid)
+            sessions.discard(session)
+            raise LaunchError(answer["error"])
+        return Ready(
+            pid=pid,
+            pid_start_time=answer["pid_start_time"],
+            address=answer["address"],
+            socket=answer["socket"],
+            session_dir=session.path,
+            node_id=answer["node_id"],
+        )
+
+
+def launch(config: Config, *, timeout_s: float = 30.0) -> Ready:
+    """Start a daemon in a new session folder and wait until it is ready; arguments and errors as for ``Launching``."""
+    return Launching(config).finish(timeout_s)
 
 
 def _spawn(config: Config, session: sessions.Session) -> tuple[int, int]:

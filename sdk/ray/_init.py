@@ -1,15 +1,13 @@
 """``ray.init``: join a cluster or start one, and what it returns."""
 
-import logging
 import os
-import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ray import _session
-from ray._session import Session
 
-_log = logging.getLogger("ray")
+if TYPE_CHECKING:
+    from rayd.shell.launch import Launching
 
 # Settings that describe a machine; meaningless for one that already runs.
 _MACHINE_SETTINGS: Final = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
@@ -157,7 +155,6 @@ def init(
     with _session._lock:
         if _session.current is not None:
             if ignore_reinit_error:
-                _log.info("ray.init() was called again and ignored")
                 return RayContext(_session.current.client.info)
             raise RuntimeError(
                 "ray.init() was already called in this program. Call ray.shutdown() first, or pass ignore_reinit_error=True to keep the session."
@@ -169,12 +166,12 @@ def init(
             "labels": labels,
             "object_store_memory": object_store_memory,
         }
-        record, daemon = _locate(address, machine, kwargs.get("_temp_dir"))
-        return _enter(record, daemon, log_to_driver, namespace, runtime_env, progress)
+        path, launching = _locate(address, machine, kwargs.get("_temp_dir"))
+        return _enter(path, launching, log_to_driver, namespace, runtime_env, progress)
 
 
-def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) -> tuple[str, OwnDaemon | None]:
-    """The socket of the daemon to use, and the daemon if it was started for us."""
+def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) -> tuple[str, "Launching | None"]:
+    """The socket of the daemon to use, or the daemon that is being started for us."""
     from rayd.config import Config, Environment
     from rayd.shell import sessions
 
@@ -196,10 +193,9 @@ def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) 
             raise ConnectionError(str(error)) from None
         _refuse_machine_settings(machine, record.address)
         return record.socket, None
-    from rayd.shell.launch import launch
+    from rayd.shell.launch import Launching
 
-    ready = launch(Config.make(embedded_pid=os.getpid(), temp_dir=temp_dir, **machine))
-    return ready.socket, OwnDaemon(ready)
+    return "", Launching(Config.make(embedded_pid=os.getpid(), temp_dir=temp_dir, **machine))
 
 
 def _refuse_machine_settings(machine: dict[str, Any], address: str) -> None:
@@ -213,16 +209,27 @@ def _refuse_machine_settings(machine: dict[str, Any], address: str) -> None:
 
 def _enter(
     path: str,
-    daemon: OwnDaemon | None,
+    launching: "Launching | None",
     log_to_driver: bool | None,
     namespace: str | None,
     runtime_env: Mapping[str, Any] | None,
     progress: bool | None,
 ) -> RayContext:
-    from ray._driver_output import DriverOutput
+    try:
+        # A third of the time to the first task is spent importing these, if it is not spent while the daemon starts.
+        from ray._driver_output import DriverOutput
+        from ray._session import Session
 
-    env = {str(k): str(v) for k, v in dict((runtime_env or {}).get("env_vars") or {}).items()}
-    info = _session.self_description(namespace or os.environ.get("RAY_NAMESPACE"), env)
+        env = {str(k): str(v) for k, v in dict((runtime_env or {}).get("env_vars") or {}).items()}
+        info = _session.self_description(namespace or os.environ.get("RAY_NAMESPACE"), env)
+    except BaseException:
+        if launching is not None:
+            launching.abandon()
+        raise
+    daemon = None
+    if launching is not None:
+        ready = launching.finish()
+        path, daemon = ready.socket, OwnDaemon(ready)
     try:
         client = _session.connect(path, "driver", info)
     except BaseException:
@@ -234,7 +241,5 @@ def _enter(
         log_to_driver = os.environ.get("RAY_LOG_TO_DRIVER", "1") != "0"
     output = DriverOutput(path, client, show_lines=log_to_driver, progress=progress)
     _session.start(Session(client, daemon=daemon, output=output, runtime_env=runtime_env))
-    if threading.current_thread() is not threading.main_thread():
-        _log.debug("ray.init() was called outside the main thread; Ctrl-C is not guarded")
     return RayContext(client.info)
 

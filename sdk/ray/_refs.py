@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
+from ray import _session
 from ray._ids import ActorID, JobID, TaskID
 from rayd.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
 
@@ -39,23 +40,12 @@ class _Pickling(threading.local):
 pickling = _Pickling()
 
 
-class _Home:
-    """The client that references of this process belong to; set by the session."""
-
-    client: "Client | None" = None
-
-
-home = _Home()
-
-
 class _Interning(type):
     """Makes ``ObjectRef(id)`` the one reference of that id, as everywhere else."""
 
     def __call__(cls, id: bytes) -> Any:
         if type(id) is not bytes or len(id) != OBJECT_ID_BYTES:
             raise ValueError(f"an object id has {OBJECT_ID_BYTES} bytes, got {id!r:.80}")
-        from ray import _session
-
         session = _session.find()
         if session is not None:
             return session.client.receive(id)
@@ -262,9 +252,5 @@ def _keep_foreign_copy(ref: ObjectRef[Any]) -> None:
 
 def _restore(binary: bytes) -> ObjectRef[Any]:
     """Called by unpickling: the reference of this process with that id."""
-    client = home.client
-    if client is None:
-        from ray import _session
-
-        client = _session.need().client
-    return client.receive(binary)
+    session = _session.current or _session.need()
+    return session.client.receive(binary)

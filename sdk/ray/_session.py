@@ -12,18 +12,20 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from ray import exceptions
-from ray._client import Client
-from ray._refs import home
-from ray._remote import Exports
-from ray._repeats import Repeats
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ray._client import Client
     from ray._driver_output import DriverOutput
     from ray._executor import Executor
+
+
+# A critical stretch takes microseconds; if a signal has waited in one for this long, it hangs, and Ctrl-C is meant for that.
+_PATIENCE_S: Final = 1.0
+# Depth of the calls below ``Client._dead``, the start of a thread included.
+_CALLBACK_FRAMES: Final = 8
 
 
 class Session:
@@ -39,7 +41,7 @@ class Session:
 
     def __init__(
         self,
-        client: Client,
+        client: "Client",
         *,
         executor: "Executor | None" = None,
         daemon: Any = None,
@@ -53,6 +55,9 @@ class Session:
         self.runtime_env = dict(runtime_env or {})
         self.namespace: str = client.info["namespace"]
         self.interrupts = Interrupts(client)
+        from ray._remote import Exports
+        from ray._repeats import Repeats
+
         client.exports = Exports()
         client.repeats = Repeats(client)
         client.job_env = {str(k): str(v) for k, v in dict(self.runtime_env.get("env_vars") or {}).items()}
@@ -91,7 +96,9 @@ def need() -> Session:
     if current is not None:
         return current
     if os.environ.get("RAY_ENABLE_AUTO_CONNECT", "1") == "0":
-        raise exceptions.RaySystemError(
+        from ray.exceptions import RaySystemError
+
+        raise RaySystemError(
             "ray is not initialized, and RAY_ENABLE_AUTO_CONNECT=0 forbids to do so silently. Call ray.init() first."
         )
     from ray import _init
@@ -109,7 +116,6 @@ def start(session: Session) -> None:
     """Make a session the current one."""
     global current
     current = session
-    home.client = session.client
     session.interrupts.install()
 
 
@@ -118,7 +124,6 @@ def stop() -> None:
     global current
     with _lock:
         session, current = current, None
-        home.client = None
         if session is None:
             return
         session.interrupts.remove()
@@ -134,7 +139,7 @@ def stop() -> None:
             session.daemon.wait_gone()
 
 
-def connect(path: str, kind: str, info: dict[str, Any]) -> Client:
+def connect(path: str, kind: str, info: dict[str, Any]) -> "Client":
     """Connect to the daemon that listens on a Unix socket.
 
     Raises:
@@ -146,6 +151,8 @@ def connect(path: str, kind: str, info: dict[str, Any]) -> Client:
     except OSError as error:
         sock.close()
         raise ConnectionError(f"cannot connect to the daemon at {path}: {error.strerror}; see `rayd status`") from None
+    from ray._client import Client
+
     return Client(sock, kind, info)
 
 
@@ -177,11 +184,11 @@ class Interrupts:
         client: whose link is guarded.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: "Client") -> None:
         self._link = client.link
         self._previous: Any = None
         self._installed = False
-        self._late = 0
+        self._waiting_since = 0.0
 
     def install(self) -> None:
         """Stand before the present handler. Only the main thread gets signals, so elsewhere there is nothing to guard."""
@@ -195,14 +202,19 @@ class Interrupts:
         self._installed = True
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._link.critical and self._late < 2:  # the third Ctrl-C is meant
-            self._late += 1
-            self._link.interrupted = lambda: self._pass_on(number, frame)
-            return
+        link = self._link
+        if link.critical or _ends_a_reference(frame):
+            now = time.monotonic()
+            self._waiting_since = self._waiting_since or now
+            if now - self._waiting_since < _PATIENCE_S:
+                link.interrupted = lambda: self._pass_on(number, frame)
+                link.flush_soon()
+                return
         self._pass_on(number, frame)
 
     def _pass_on(self, number: int, frame: Any) -> None:
-        self._late = 0
+        self._waiting_since = 0.0
+        self._link.interrupted = None
         self._previous(number, frame)
 
     def remove(self) -> None:
@@ -215,10 +227,21 @@ class Interrupts:
         self._installed = False
 
 
+def _ends_a_reference(frame: Any) -> bool:
+    """Whether the collector's call for a dead reference was interrupted: from there an exception would get nowhere."""
+    for _ in range(_CALLBACK_FRAMES):
+        if frame is None:
+            return False
+        if frame.f_code.co_name == "_dead" and frame.f_globals.get("__name__") == "ray._client":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _after_fork() -> None:
     """A forked child shares the sockets but is not the session's process."""
     global current
-    session, current, home.client = current, None, None
+    session, current = current, None
     if session is not None:
         session.disown()
 
