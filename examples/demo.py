@@ -194,7 +194,7 @@ def shown(seconds):
     if seconds is None:
         return "-"
     if seconds < 0.001:
-        return f"{seconds * 1e6:.1f} us"
+        return f"{seconds * 1e6:.3g} us"
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

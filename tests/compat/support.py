@@ -147,14 +147,21 @@ def run_program(
     program is still running after `timeout_s` seconds.
     """
     process = start_program(program, *arguments, environment=environment)
+    return finish_program(process, program.name, timeout_s=timeout_s, expect_exit=expect_exit)
+
+
+def finish_program(
+    process: subprocess.Popen[str], name: str, *, timeout_s: float = 60.0, expect_exit: int | None = 0
+) -> Finished:
+    """Wait for a program that `start_program` started; fails as `run_program` does."""
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         stdout, stderr = process.communicate()
-        raise AssertionError(f"{program.name} still ran after {timeout_s} s\n{stdout}\n{stderr}") from None
+        raise AssertionError(f"{name} still ran after {timeout_s} s\n{stdout}\n{stderr}") from None
     if expect_exit is not None and process.returncode != expect_exit:
-        raise AssertionError(f"{program.name} ended with {process.returncode}, not {expect_exit}\n{stdout}\n{stderr}")
+        raise AssertionError(f"{name} ended with {process.returncode}, not {expect_exit}\n{stdout}\n{stderr}")
     return Finished(process.returncode, stdout, stderr)
 
 
