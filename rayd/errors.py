@@ -1,6 +1,7 @@
 """Faults: errors that a daemon reports, as plain maps that travel on the wire.
 
-A fault is ``{"code": one of the codes below, "message": text for the user, ...details}``. The message names the exact cause and the
+A fault is ``{"code": one of the codes below, "message": text for the user, ...details}``. The message names the exact
+cause and the
 remedy and is written where the cause is known; the SDK only picks the exception class by the code.
 """
 
@@ -10,7 +11,9 @@ Fault: TypeAlias = dict[str, Any]
 
 WORKER_CRASHED: Final = "worker_crashed"  # details: cause {kind, exit_code | signal}, pid, task, stderr [lines]
 OUT_OF_MEMORY: Final = "out_of_memory"  # details: as worker_crashed, plus figures in bytes
-ACTOR_DIED: Final = "actor_died"  # details: actor_id hex, cause..., init_failed bool, pickled error under "error" if __init__ raised
+ACTOR_DIED: Final = (
+    "actor_died"  # details: actor_id hex, cause..., init_failed bool, pickled error under "error" if __init__ raised
+)
 ACTOR_UNAVAILABLE: Final = "actor_unavailable"
 CANCELLED: Final = "cancelled"  # details: task_id hex
 OBJECT_LOST: Final = "object_lost"

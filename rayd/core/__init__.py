@@ -1,1 +1,3 @@
-"""Pure state machines: no clock, no I/O, no logging, no global randomness. One door in (``step``), one door out (``Effects``)."""
+"""Pure state machines: no clock, no I/O, no logging, no global randomness. One door in (``step``), one door out
+(``Effects``).
+"""

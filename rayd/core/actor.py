@@ -1,12 +1,16 @@
 """Actors of one node: mailboxes, creation, restart, death.
 
-Life: PENDING (its arguments or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE -> [RESTARTING -> STARTING ...] -> DEAD.
+Life: PENDING (its arguments or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE ->
+    [RESTARTING -> STARTING ...] -> DEAD.
 
 Rules
-* Calls of one caller reach the worker in the order they were made; a call that waits for an argument holds back that caller's later calls
+* Calls of one caller reach the worker in the order they were made; a call that waits for an argument holds back that
+  caller's later calls
   (unless the actor runs out of order), never those of others.
-* The actor's object (``ids.actor_object_id``) is held by its handles; when the last goes, the actor finishes what it has and ends.
-* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read was never begun and is mailed again.
+* The actor's object (``ids.actor_object_id``) is held by its handles; when the last goes, the actor finishes what it
+  has and ends.
+* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read was never begun
+  and is mailed again.
 """
 
 from collections import deque
@@ -270,7 +274,9 @@ class Actors:
         if actor.closing:
             self._end_if_over(actor)
 
-    def done(self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int) -> None:
+    def done(
+        self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int
+    ) -> None:
         """DONE of a call or of ``__init__``."""
         actor = self.by_id.get(worker.actor or b"")
         if actor is not None and task is actor.creation and actor.state is ActorState.STARTING:
@@ -301,7 +307,9 @@ class Actors:
         assert actor.worker is not None
         text = f"The actor {actor.title()} died: its constructor raised an exception."
         worker = actor.worker
-        self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, error=data, pid=worker.pid))
+        self._die(
+            actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, error=data, pid=worker.pid)
+        )
         worker.fate = "retired"
         self.state.effects.others.append(RetireWorker(worker.wid))
 
@@ -418,7 +426,11 @@ class Actors:
         self.placing.pop(actor.aid, None)
         self._on_death(actor)
         worker = actor.worker
-        waiting = [*(worker.inflight.values() if worker else ()), *actor.queue, *(t for row in actor.stalled.values() for t in row)]
+        waiting = [
+            *(worker.inflight.values() if worker else ()),
+            *actor.queue,
+            *(t for row in actor.stalled.values() for t in row),
+        ]
         actor.queue.clear()
         actor.stalled.clear()
         for task in waiting:

@@ -25,9 +25,7 @@ class Directory:
     def names(self, namespace: str | None) -> list[dict[str, str]]:
         """All names, of one namespace or (None) of all."""
         return [
-            {"name": name, "namespace": space}
-            for space, name in self._names
-            if namespace is None or space == namespace
+            {"name": name, "namespace": space} for space, name in self._names if namespace is None or space == namespace
         ]
 
     @staticmethod

@@ -1,8 +1,11 @@
 """Tasks of one node: from submission to a worker's mailbox to their end.
 
-Cost is per spec, not per task: a queue belongs to a spec, ``waiting`` names the specs with something queued, and one pass over it
-per step hands out what fits. A *lease* gives a worker and the spec's demand to one spec; tasks then follow each other on that worker
-without further accounting. A lease ends when its queue is empty, or after ``LEASE_NS_MAX`` when another spec waits, so that nobody starves.
+Cost is per spec, not per task: a queue belongs to a spec, ``waiting`` names the specs with something queued, and
+    one pass over it
+per step hands out what fits. A *lease* gives a worker and the spec's demand to one spec; tasks then follow each other
+on that worker
+without further accounting. A lease ends when its queue is empty, or after ``LEASE_NS_MAX`` when another spec waits, so
+that nobody starves.
 """
 
 from collections.abc import Callable
@@ -197,7 +200,9 @@ class Dispatcher:
             self.crowded[worker.wid] = worker
 
     def mail(self, worker: Worker, task: Task, more: bool = False) -> None:
-        """Put a task into a worker's mailbox; ``more`` hints that another follows at once, so results may be sent together."""
+        """Put a task into a worker's mailbox; ``more`` hints that another follows at once, so results may be sent
+        together.
+        """
         objects = self.state.objects
         args_at = [*objects.payload(task.args_oid)[1], task.args_oid] if task.args_oid else []
         size = len(task.args)
@@ -216,7 +221,9 @@ class Dispatcher:
 
     # ---- completion --------------------------------------------------------------------------------------------------
 
-    def done(self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int) -> None:
+    def done(
+        self, worker: Worker, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int
+    ) -> None:
         """DONE of a plain task."""
         spec = task.spec
         now = self.state.now
@@ -396,7 +403,8 @@ class Dispatcher:
                 del self.crowded[worker.wid]
 
     def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: list[bytes]) -> None:
-        """A task worker is gone: what it never read is queued again, what it ran is retried or fails with the exact cause.
+        """A task worker is gone: what it never read is queued again, what it ran is retried or fails with the exact
+        cause.
 
         Of those that it had read it was at the last one; the others had finished, but their results were lost with it.
         They are not to blame, so they run again at no cost to their retries. A worker sends the result of a task that
@@ -422,7 +430,8 @@ class Dispatcher:
         """Cancel a task that has not finished; finished ones never get here."""
         worker = self.state.pool.workers.get(task.worker)
         if worker is None or worker.running() is not task:
-            # Still queued here, or mailed but not begun; if the worker reads it all the same, its result comes too late.
+            # Still queued here, or mailed but not begun; if the worker reads it all the same, its result comes too
+            # late.
             self.finish(task, FAULT, cancelled(task), None)
             if worker is not None:
                 self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))

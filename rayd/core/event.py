@@ -62,7 +62,8 @@ class TakenBack(NamedTuple):
 
     Attributes:
         worker: worker id.
-        tids: tasks that the worker has not read and will not read. Not simply the last ones mailed: it may have read some while the mailbox
+        tids: tasks that the worker has not read and will not read. Not simply the last ones mailed: it may have
+            read some while the mailbox
             was being drained.
     """
 

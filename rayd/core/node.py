@@ -1,7 +1,9 @@
 """The core of one machine: one door in, one door out.
 
-``Node.step(now, event)`` is the only way anything changes. The event's consequences are appended to the ``Effects`` the caller owns. The parts
-(``Dispatcher``, ``Actors``, ``Streams``, ``ObjectTable``, ``Pool``) share ``NodeState`` and never see a socket, a clock or a process.
+``Node.step(now, event)`` is the only way anything changes. The event's consequences are appended to the ``Effects`` the
+caller owns. The parts
+(``Dispatcher``, ``Actors``, ``Streams``, ``ObjectTable``, ``Pool``) share ``NodeState`` and never see a socket, a clock
+or a process.
 """
 
 from collections.abc import Callable
@@ -100,7 +102,8 @@ class Node:
             event: what happened.
 
         Raises:
-            ProtocolError: a client broke the protocol; the shell closes its connection. Messages before the bad one have been applied.
+            ProtocolError: a client broke the protocol; the shell closes its connection. Messages before the bad one
+                have been applied.
         """
         state = self.state
         state.now = now
@@ -196,7 +199,6 @@ class Node:
             while unsaid := state.jobs[conn.job].unsaid:
                 level, text = unsaid.popleft()
                 state.warn(conn.job, text, level)
-
 
     def _welcome(self, conn: Conn) -> dict[str, Any]:
         job = self.state.jobs.get(conn.job)

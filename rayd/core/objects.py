@@ -1,7 +1,8 @@
 """The object table of one node: values, who holds them, who waits for them.
 
 Rules
-* An entry exists while something holds it: a connection (a process that has a reference), an enclosing object, or a task that
+* An entry exists while something holds it: a connection (a process that has a reference), an enclosing object, or a
+    task that
   takes it as argument. ``holds`` counts all three; ``holders`` names the connections among them.
 * A pending entry has the task that will fill it. An entry filled once never changes.
 * An entry that nobody holds is freed at once, together with its hold on what it contains.
@@ -140,7 +141,9 @@ class ObjectTable:
             self._announce(oid, entry)
 
     def _adopt(self, data: Any) -> list[int]:
-        """Take over bytes that a worker allocated under a scratch id: ``data`` is that id; the entry's hold moves with it."""
+        """Take over bytes that a worker allocated under a scratch id: ``data`` is that id; the entry's hold moves with
+        it.
+        """
         scratch = self.entries.pop(data)
         place: list[int] = scratch.data
         return place
@@ -276,7 +279,9 @@ class ObjectTable:
             self.unpin(entry.contained)
 
     def forget_connection(self, conn: int) -> None:
-        """Drop every hold and wait of a connection that is gone. Linear in the number of objects, which is fine: it is rare."""
+        """Drop every hold and wait of a connection that is gone. Linear in the number of objects, which is fine: it is
+        rare.
+        """
         held = [
             oid
             for oid, entry in self.entries.items()
@@ -334,7 +339,9 @@ class ObjectTable:
         if size > arena.capacity:
             remedy = "It is larger than the whole store: start with a larger object_store_memory or split the value."
         else:
-            remedy = "Drop references to large objects (del, smaller lifetimes) or start with a larger object_store_memory."
+            remedy = (
+                "Drop references to large objects (del, smaller lifetimes) or start with a larger object_store_memory."
+            )
         text = (
             f"The object store is full: {_human(size)} were asked for, {_human(arena.used)} of {_human(arena.capacity)} are in use and"
             f" the largest free gap is {_human(arena.largest_gap)}. Largest objects: {listing}. {remedy}"

@@ -1,4 +1,6 @@
-"""Everything that is asked rarely: names, resources, status, timeline, key-value. One method each, ``(conn, params) -> (ok, value)``."""
+"""Everything that is asked rarely: names, resources, status, timeline, key-value. One method each, ``(conn, params) ->
+(ok, value)``.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias

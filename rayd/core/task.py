@@ -1,6 +1,7 @@
 """Tasks and what they have in common.
 
-A million queued tasks cost memory, not time: a ``Task`` holds only what differs between calls, everything else lives once in its ``Spec``
+A million queued tasks cost memory, not time: a ``Task`` holds only what differs between calls, everything else
+    lives once in its ``Spec``
 (function + resources + options = the scheduling class). Queues, leases and the duration estimate belong to the spec.
 """
 
@@ -10,7 +11,8 @@ from typing import Any, Final
 from rayd.core.resources import Demand
 
 STREAMING: Final = -1
-# A task's queue at its worker is kept at about this much work, so that a round trip costs nothing and a wrong guess little.
+# A task's queue at its worker is kept at about this much work, so that a round trip costs nothing and a wrong guess
+# little.
 QUEUE_US: Final = 2_000
 DEPTH_MAX: Final = 32
 

@@ -7,7 +7,9 @@ from typing import Any
 
 
 def kernel_oom_kills() -> int:
-    """How many processes the kernel has killed for lack of memory: in our control group if it can be read, else on the machine."""
+    """How many processes the kernel has killed for lack of memory: in our control group if it can be read, else on the
+    machine.
+    """
     for path, key in ((_own_cgroup() + "/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
         try:
             with open(path) as lines:
@@ -76,7 +78,13 @@ class CauseFinder:
                     f"the kernel killed it for lack of memory: it had used up to {peak_kib / 1048576:.2f} GiB,"
                     f" {what} is {limit / 2**30:.2f} GiB; let it use less, run fewer at once, or give it memory"
                 )
-                return {"kind": "oom", "signal": name, "peak_bytes": peak_kib * 1024, "limit_bytes": limit, "text": text}
+                return {
+                    "kind": "oom",
+                    "signal": name,
+                    "peak_bytes": peak_kib * 1024,
+                    "limit_bytes": limit,
+                    "text": text,
+                }
         return {"kind": "signal", "signal": name, "text": f"it was ended by {name}", "peak_bytes": peak_kib * 1024}
 
     def cause_of_server(self, pid: int, status: int) -> dict[str, Any]:
@@ -89,4 +97,3 @@ class CauseFinder:
         cause = self.cause(status, 0)
         how = cause["text"].removeprefix("it ").removeprefix("its process ")
         return {**cause, "kind": "fork_server", "text": f"the fork server (pid {pid}) {how} and took it along"}
-

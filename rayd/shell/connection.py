@@ -1,6 +1,7 @@
 """One client connection: bytes to messages, and the introduction that every client must pass.
 
-Unix sockets prove the user by peer credentials. The TCP port proves it by the cluster secret; until a client has said HELLO acceptably it may send
+Unix sockets prove the user by peer credentials. The TCP port proves it by the cluster secret; until a client has said
+HELLO acceptably it may send
 ``HELLO_BYTES_MAX`` bytes and gets nothing but a refusal.
 """
 
@@ -70,7 +71,9 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             who = f"{self.kind or 'unknown client'} pid {self.peer_pid}"
             print(f"closing connection {self.number} of {who}: {error}", file=sys.stderr, flush=True)
-            self.refuse(fault(VERSION, f"The daemon closed this connection: {error}. Use the rayd version of the daemon."))
+            self.refuse(
+                fault(VERSION, f"The daemon closed this connection: {error}. Use the rayd version of the daemon.")
+            )
 
     def _introduce(self, message: Message) -> bool:
         """Judge the HELLO; False when it was refused."""

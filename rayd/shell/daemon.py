@@ -1,6 +1,7 @@
 """The daemon: sockets, processes and timers around one ``Node`` core.
 
-It holds no policy: what happened becomes an event, ``Node.step`` decides, ``_carry_out`` does it. Everything runs on one loop in one thread, so
+It holds no policy: what happened becomes an event, ``Node.step`` decides, ``_carry_out`` does it. Everything runs
+    on one loop in one thread, so
 an event and its effects are never interleaved with another's.
 """
 
@@ -45,7 +46,8 @@ from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import LOG, Message
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
-# Fresh store memory is touched this far ahead of the highest byte ever handed out: first touch is some 30 times slower than reuse.
+# Fresh store memory is touched this far ahead of the highest byte ever handed out: first touch is some 30 times slower
+# than reuse.
 TOUCH_AHEAD_BYTES: Final = 256 * 1024 * 1024
 # A driver that does not read its workers' output has this much waiting; beyond it lines are counted and dropped.
 LOG_BACKLOG_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -104,7 +106,8 @@ class Daemon:
             self._send_out()
             others, effects.others = effects.others, []
             for effect in others:
-                # What an earlier effect has led to goes out first: a mailbox that is drained must have got all its mail before, or the
+                # What an earlier effect has led to goes out first: a mailbox that is drained must have got all its mail
+                # before, or the
                 # wrong tasks would count as taken back.
                 self._send_out()
                 self._do(effect)
@@ -351,7 +354,8 @@ def run(config: Config, announce: Callable[[dict[str, Any]], None], fork_server:
         The process's exit code.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # The tables hold millions of long-lived objects without cycles; the default thresholds would walk them again and again.
+    # The tables hold millions of long-lived objects without cycles; the default thresholds would walk them again and
+    # again.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,4 +1,6 @@
-"""Starting the fork server; kept apart and light, so that it can be under way while the daemon still imports the rest of itself."""
+"""Starting the fork server; kept apart and light, so that it can be under way while the daemon still imports the rest
+of itself.
+"""
 
 import os
 import socket

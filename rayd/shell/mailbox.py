@@ -1,6 +1,7 @@
 """A worker's mailbox: a SOCK_SEQPACKET pair whose receiving end is also kept here.
 
-The queue of a worker *is* the kernel's queue of unread datagrams. Whoever reads a datagram has it, worker or daemon, so a task that was not
+The queue of a worker *is* the kernel's queue of unread datagrams. Whoever reads a datagram has it, worker or daemon, so
+a task that was not
 begun can be taken back from a worker that is busy, stuck in C code or dead, without its help and without a race.
 """
 
@@ -22,7 +23,8 @@ class Mailbox:
 
     Args:
         batch: several bodies may share a datagram; only where bodies are never taken back one by one (actors).
-        on_full: called with True when the kernel's queue is full and ``retry`` must be called once it is writable, False when drained.
+        on_full: called with True when the kernel's queue is full and ``retry`` must be called once it is writable,
+            False when drained.
     """
 
     __slots__ = ("_backlog", "_on_full", "ours", "theirs")
@@ -79,7 +81,9 @@ class Mailbox:
         self._on_full(self, False)
 
     def take_back(self) -> list[bytes]:
-        """Drain everything unread; returns the ids of its tasks. The worker may read on meanwhile: each body is read by one of us."""
+        """Drain everything unread; returns the ids of its tasks. The worker may read on meanwhile: each body is read
+        by one of us.
+        """
         tids: list[bytes] = []
         while True:
             try:

@@ -1,7 +1,9 @@
 """Worker processes: asking the fork server for them, their sockets and pipes, their death.
 
-The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one SOCK_SEQPACKET pair:
-``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket, stdout, stderr) one way, ``["forked", worker, pid]``
+The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one
+SOCK_SEQPACKET pair:
+``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket, stdout, stderr) one
+way, ``["forked", worker, pid]``
 and ``["exited", worker, pid, status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
 """
 
@@ -19,7 +21,8 @@ from rayd.shell.fork_server import ForkServer, start_fork_server
 from rayd.shell.mailbox import Mailbox
 from rayd.shell.output import Output
 
-# A worker's last messages normally arrive before its death is reported; a child that keeps its socket open may delay their end.
+# A worker's last messages normally arrive before its death is reported; a child that keeps its socket open may delay
+# their end.
 LAST_WORDS_S: Final = 0.5
 
 
@@ -48,7 +51,8 @@ class Workers:
         log_dir: folder of the session's logs.
         on_session: called with (worker id, our end of its session socket) when it is to be served.
         on_forked: called with (worker id, pid).
-        on_exited: called with (worker id, cause, last stderr lines, ids of unread tasks) once everything it said has been read.
+        on_exited: called with (worker id, cause, last stderr lines, ids of unread tasks) once everything it said
+            has been read.
         on_lines: called with (worker id, pid, name, is_err, lines).
     """
 
@@ -128,7 +132,9 @@ class Workers:
 
     # ---- birth -------------------------------------------------------------------------------------------------------
 
-    def start(self, wid: int, job_info: dict[str, Any], env: tuple[tuple[str, str], ...], facts: dict[str, Any]) -> None:
+    def start(
+        self, wid: int, job_info: dict[str, Any], env: tuple[tuple[str, str], ...], facts: dict[str, Any]
+    ) -> None:
         """Have a worker forked."""
         assert self._control is not None
         mailbox = Mailbox(self._on_full)

@@ -1,7 +1,9 @@
 """Bytes to messages and back, with the limits that keep a stranger from exhausting memory.
 
-msgpack is self-delimiting, so the stream needs no length prefix: a ``Framer`` is fed whatever arrived and hands out complete
-messages. What exceeds ``FRAME_BYTES_MAX``, is no array, has an unknown tag or wrong item types raises ``ProtocolError``;
+msgpack is self-delimiting, so the stream needs no length prefix: a ``Framer`` is fed whatever arrived and hands out
+complete
+messages. What exceeds ``FRAME_BYTES_MAX``, is no array, has an unknown tag or wrong item types raises
+``ProtocolError``;
 the connection it came from must then be closed, since the position in the stream is lost.
 """
 
@@ -86,8 +88,6 @@ def check(message: Any) -> None:
     if tuple(map(type, message)) not in variants:
         kinds = ", ".join(type(item).__name__ for item in message[1:])
         raise ProtocolError(f"message {NAMES[message[0]]} has wrong fields ({kinds})")
-
-
 
 
 def encode(message: Sequence[Any]) -> bytes:

@@ -49,7 +49,9 @@ _SUBPACKAGES = ("actor", "cloudpickle", "exceptions", "remote_function", "runtim
 
 
 def _refuse_upstream() -> None:
-    """Two distributions that both own the package ``ray`` cannot share an environment: whichever was installed last has overwritten parts of the other."""
+    """Two distributions that both own the package ``ray`` cannot share an environment: whichever was installed last
+    has overwritten parts of the other.
+    """
     for folder in sys.path:
         try:
             names = os.listdir(folder or ".")

@@ -61,7 +61,9 @@ def _plain_signature(signature: inspect.Signature | None) -> inspect.Signature |
     if signature is None:
         return None
     parameters = [
-        parameter.replace(annotation=parameter.empty, default=parameter.empty if parameter.default is parameter.empty else None)
+        parameter.replace(
+            annotation=parameter.empty, default=parameter.empty if parameter.default is parameter.empty else None
+        )
         for parameter in signature.parameters.values()
     ]
     return signature.replace(parameters=parameters, return_annotation=signature.empty)
@@ -100,7 +102,9 @@ class ActorClass:
         self.__doc__ = cls.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError(f"An actor class cannot be instantiated directly: write {self._cls.__name__}.remote(...) to create an actor.")
+        raise TypeError(
+            f"An actor class cannot be instantiated directly: write {self._cls.__name__}.remote(...) to create an actor."
+        )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         raise TypeError("ActorClass itself cannot be subclassed")
@@ -224,7 +228,9 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> ActorClass:
 
 
 class ActorHandle:
-    """A handle to an actor: its methods are attributes with ``.remote(...)``. Handles can be passed to tasks and other actors."""
+    """A handle to an actor: its methods are attributes with ``.remote(...)``. Handles can be passed to tasks and other
+    actors.
+    """
 
     def __init__(self, client: Client, aid: bytes, meta: ClassMeta, ref: ObjectRef[Any] | None) -> None:
         self._client = client
@@ -250,7 +256,8 @@ class ActorHandle:
                 known = ", ".join(self._meta.methods) or "none"
                 raise AttributeError(f"the actor class {self._meta.name} has no method {name!r}; it has: {known}")
         method = ActorMethod(self, meta, _parsed(meta))
-        # Found without this detour from now on. The cycle is no loss: a handle that has been used lives until the collector runs, so the
+        # Found without this detour from now on. The cycle is no loss: a handle that has been used lives until the
+        # collector runs, so the
         # method refers to the parts of the handle it needs, not to the handle.
         self.__dict__[name] = method
         return method
@@ -404,7 +411,9 @@ class ActorMethod:
 def kill(handle: Any, no_restart: bool) -> None:
     """See ``ray.kill``."""
     if not isinstance(handle, ActorHandle):
-        raise ValueError(f"ray.kill() takes an actor handle, got {type(handle).__name__}; cancel a task with ray.cancel(ref)")
+        raise ValueError(
+            f"ray.kill() takes an actor handle, got {type(handle).__name__}; cancel a task with ray.cancel(ref)"
+        )
     session = _session.current
     if session is None or session.client is not handle._client:
         raise ValueError(f"{handle!r} belongs to a session that has ended, and so has the actor")

@@ -18,7 +18,8 @@ from rayd.wire.messages import CANCEL
 def remote(*args: Any, **options: Any) -> Any:
     """Make a function a task or a class an actor class.
 
-    Use it plain (``@ray.remote``) or with options (``@ray.remote(num_cpus=2)``), above a ``def`` or a ``class``, or called with one.
+    Use it plain (``@ray.remote``) or with options (``@ray.remote(num_cpus=2)``), above a ``def`` or a ``class``, or
+    called with one.
 
     Args:
         args: the function or class, when used plain.
@@ -42,7 +43,9 @@ def _make_remote(target: Any, options: dict[str, Any]) -> Any:
         return _actor.make_actor_class(target, options)
     if inspect.isfunction(target) or type(target).__name__ == "cython_function_or_method":
         return make_remote_function(target, options)
-    raise TypeError(f"@ray.remote goes above a function or a class, not above {target!r} of type {type(target).__name__}")
+    raise TypeError(
+        f"@ray.remote goes above a function or a class, not above {target!r} of type {type(target).__name__}"
+    )
 
 
 @overload
@@ -52,7 +55,8 @@ def get(refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list
 def get(refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a reference, or the values of a list of them, in order; waits until they are there.
 
-    Arrays are read-only views of shared memory. If a task raised, its exception is raised here; of a list, the first that is known to have failed.
+    Arrays are read-only views of shared memory. If a task raised, its exception is raised here; of a list, the first
+    that is known to have failed.
 
     Args:
         refs: one reference or a list.
@@ -114,7 +118,9 @@ def _warn_if_blocking() -> None:
         from ray.util import log_once
 
         if log_once("blocking_get_in_async_actor"):
-            warnings.warn("ray.get() blocks the event loop of this async actor; write `await ref` instead", stacklevel=3)
+            warnings.warn(
+                "ray.get() blocks the event loop of this async actor; write `await ref` instead", stacklevel=3
+            )
 
 
 def put(value: Any) -> ObjectRef[Any]:
@@ -150,9 +156,13 @@ def wait(
         ValueError: duplicates, or a ``num_returns`` or ``timeout`` that makes no sense.
     """
     if not isinstance(waitables, list):
-        raise TypeError(f"ray.wait() takes a list of ObjectRefs, got {type(waitables).__name__}; for one write ray.wait([ref])")
+        raise TypeError(
+            f"ray.wait() takes a list of ObjectRefs, got {type(waitables).__name__}; for one write ray.wait([ref])"
+        )
     if timeout is not None and timeout < 0:
-        raise ValueError(f"timeout={timeout}: seconds to wait cannot be negative; use 0 to only look, None to wait without limit")
+        raise ValueError(
+            f"timeout={timeout}: seconds to wait cannot be negative; use 0 to only look, None to wait without limit"
+        )
     if not waitables:
         return [], []
     if operator.countOf(map(type, waitables), ObjectRef) != len(waitables):
@@ -163,7 +173,9 @@ def wait(
 
 def _check_wait(waitables: list[Any], num_returns: int) -> None:
     if len(set(waitables)) != len(waitables):
-        raise ValueError("ray.wait() was given the same ObjectRef more than once; pass each only once, for example list(dict.fromkeys(refs))")
+        raise ValueError(
+            "ray.wait() was given the same ObjectRef more than once; pass each only once, for example list(dict.fromkeys(refs))"
+        )
     if not 0 < num_returns <= len(waitables):
         raise ValueError(f"num_returns={num_returns}: must be from 1 to the number of references, {len(waitables)}")
 
@@ -189,7 +201,8 @@ def _wait_mixed(waitables: list[Any], num_returns: int, timeout: float | None) -
 
 
 def cancel(waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancel a task or an actor call. What has not begun is dropped; what runs is interrupted; what has ended stays as it is.
+    """Cancel a task or an actor call. What has not begun is dropped; what runs is interrupted; what has ended stays as
+    it is.
 
     Args:
         waitable: a reference the task returned, or its generator.
@@ -202,10 +215,14 @@ def cancel(waitable: Any, *, force: bool = False, recursive: bool = True) -> Non
     """
     ref = waitable.completed() if isinstance(waitable, ObjectRefGenerator) else waitable
     if type(ref) is not ObjectRef:
-        raise TypeError(f"ray.cancel() takes an ObjectRef that a task returned, got {type(waitable).__name__}; end an actor with ray.kill()")
+        raise TypeError(
+            f"ray.cancel() takes an ObjectRef that a task returned, got {type(waitable).__name__}; end an actor with ray.kill()"
+        )
     client = _owner(ref)
     if force and client.is_actor_call(ref._id):
-        raise ValueError("force=True would kill the actor and all its state; use ray.kill(actor) if that is meant, or cancel without force")
+        raise ValueError(
+            "force=True would kill the actor and all its state; use ray.kill(actor) if that is meant, or cancel without force"
+        )
     client.link.post((CANCEL, ref._id, force, recursive))
     client.link.flush()
 

@@ -1,7 +1,9 @@
 """Arguments of a call to bytes and back.
 
-The payload is a pickled tuple when there are only positional values, else a dict: ``a`` positional, ``k`` by keyword, ``s`` the places (index or keyword)
-where the values of top-level references belong, in the order of the message's deps. Large arrays given by value are stored once
+The payload is a pickled tuple when there are only positional values, else a dict: ``a`` positional, ``k`` by
+    keyword, ``s`` the places (index or keyword)
+where the values of top-level references belong, in the order of the message's deps. Large arrays given by value are
+stored once
 and then passed like references, see ``_repeats``.
 """
 
@@ -31,7 +33,8 @@ def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], what: st
         what: how an error calls the function.
 
     Returns:
-        payload, id of the object that holds it when it is large (else b""), ids of top-level references, ids of nested ones, and what the
+        payload, id of the object that holds it when it is large (else b""), ids of top-level references, ids of nested
+        ones, and what the
         caller must keep alive until it has posted the message.
     """
     if not kwargs:
@@ -98,5 +101,3 @@ def unpack(payload: Any, values: list[Any]) -> tuple[Any, dict[str, Any]]:
         else:
             kwargs[slot] = value
     return args, kwargs
-
-

@@ -1,6 +1,7 @@
 """One process's view of the cluster's objects: references, values, requests.
 
-Everything here works the same in a driver and in a worker. Submission is in ``_submit``; the connection itself in ``_link``.
+Everything here works the same in a driver and in a worker. Submission is in ``_submit``; the connection itself in
+``_link``.
 """
 
 import collections
@@ -135,7 +136,9 @@ class Client:
             self.link.note_release(oid)
 
     def _last_rites(self, oid: bytes) -> None:
-        """A reference has died that somebody should hear of: an error never looked at, or a task whose awaiting was cancelled."""
+        """A reference has died that somebody should hear of: an error never looked at, or a task whose awaiting was
+        cancelled.
+        """
         unread = self._unread.pop(oid, None)
         if unread is not None:
             self.forgotten.append(unread)
@@ -237,7 +240,8 @@ class Client:
         req = next(self._requests)
         self._replies[req] = None
         try:
-            # What died here before the request must be gone before the daemon answers it: the answer may bring it to life again.
+            # What died here before the request must be gone before the daemon answers it: the answer may bring it to
+            # life again.
             self.link.post_releases()
             self.link.post_quietly(message(req))
             self.link.flush()

@@ -1,6 +1,8 @@
-"""Actors that run several calls at a time: in threads (``max_concurrency``, concurrency groups) or on an event loop (``async def``).
+"""Actors that run several calls at a time: in threads (``max_concurrency``, concurrency groups) or on an event loop
+(``async def``).
 
-The mailbox is read by the main thread in both cases. Results are written by the loop once per turn, or by the thread that has one.
+The mailbox is read by the main thread in both cases. Results are written by the loop once per turn, or by the thread
+that has one.
 """
 
 import asyncio
@@ -97,7 +99,9 @@ class _Loop:
         options = executor.actor.options
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
-        self._slots = {name: asyncio.Semaphore(n) for name, n in {"": options["max_concurrency"], **options["groups"]}.items()}
+        self._slots = {
+            name: asyncio.Semaphore(n) for name, n in {"": options["max_concurrency"], **options["groups"]}.items()
+        }
         executor.client.on_stop_task = self._stop_soon
         executor.client.link.start_reader()
         executor.mailbox.setblocking(False)

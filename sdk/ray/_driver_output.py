@@ -108,7 +108,9 @@ class DriverOutput:
         except Exception as problem:  # noqa: BLE001 - loading runs code of the user
             error = problem
         with contextlib.suppress(OSError, ValueError):
-            print(f"(error) nobody asked for the result of this task, which failed:\n{error}", file=sys.stderr, flush=True)
+            print(
+                f"(error) nobody asked for the result of this task, which failed:\n{error}", file=sys.stderr, flush=True
+            )
 
     def finish(self) -> None:
         """Print what workers have written until now."""

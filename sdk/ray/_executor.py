@@ -1,7 +1,9 @@
 """Runs tasks and actor calls in a worker process.
 
-The main thread reads the mailbox. A plain task, and a call of an ordinary actor, runs right there, so that nothing is handed between threads on the hot path
-and Ctrl-C-like interruption (``ray.cancel``) reaches the running code. Threaded and async actors are in ``_concurrency``.
+The main thread reads the mailbox. A plain task, and a call of an ordinary actor, runs right there, so that nothing is
+handed between threads on the hot path
+and Ctrl-C-like interruption (``ray.cancel``) reaches the running code. Threaded and async actors are in
+``_concurrency``.
 """
 
 import contextlib
@@ -199,7 +201,9 @@ class Executor:
             except BaseException as error:  # noqa: BLE001 - whatever the task raises is its result
                 self._interruptible = False
                 self.fail(call, error, started)
-        except KeyboardInterrupt as late:  # the interruption came between the end of the task and the line that forbids it
+        except (
+            KeyboardInterrupt
+        ) as late:  # the interruption came between the end of the task and the line that forbids it
             self.fail(call, late, started)
         self.main = None
         return bool(more)
@@ -416,7 +420,9 @@ class Executor:
 
     # ---- actors ------------------------------------------------------------------------------------------------------
 
-    def _create(self, tid: bytes, what: Work, args: bytes, args_at: list[Any], deps: list[Any], gpus: list[int]) -> None:
+    def _create(
+        self, tid: bytes, what: Work, args: bytes, args_at: list[Any], deps: list[Any], gpus: list[int]
+    ) -> None:
         """Run ``__init__``."""
         self.actor = what
         self.actor_id = tid[8:].hex()
@@ -455,7 +461,12 @@ class Executor:
     def _on_stop_task(self, tid: bytes) -> None:
         self.note_stopped(tid)
         call = self.main
-        if call is not None and call.tid == tid and self.actor is None and threading.current_thread() is not threading.main_thread():
+        if (
+            call is not None
+            and call.tid == tid
+            and self.actor is None
+            and threading.current_thread() is not threading.main_thread()
+        ):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
@@ -531,4 +542,3 @@ def _timeval(seconds: float) -> bytes:
 
 def _show_gpus(gpus: list[int]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-

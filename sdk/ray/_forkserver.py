@@ -1,6 +1,7 @@
 """The fork server: ``python -m ray._forkserver FD ROOM``, started by a daemon.
 
-A warm process with everything a worker needs already imported. It has one thread for ever, so a fork is safe, and it is the parent of all
+A warm process with everything a worker needs already imported. It has one thread for ever, so a fork is safe, and it is
+the parent of all
 workers, so it alone reaps them and knows how they ended. Requests and reports are described in ``rayd.shell.workers``.
 
 It dies with the daemon, and its workers die with it (parent-death signal), so a killed daemon leaves nothing behind.
@@ -73,7 +74,9 @@ def _import_worker() -> None:
 
 
 def _import_spare(name: str) -> None:
-    """Import something that many workers will need, in a quiet moment, so that they share its pages and need not wait for it."""
+    """Import something that many workers will need, in a quiet moment, so that they share its pages and need not wait
+    for it.
+    """
     try:
         import_module(name)
     except ImportError:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class ObjectRefGenerator:
     """References of a streaming task's items, in order, as they are produced.
 
-    Works with ``for`` and ``async for``. An exception in the task arrives as one last reference that raises it. Not picklable.
+    Works with ``for`` and ``async for``. An exception in the task arrives as one last reference that raises it. Not
+    picklable.
     """
 
     def __init__(self, client: "Client", tid: bytes, backpressure: int | None) -> None:
@@ -149,4 +150,3 @@ class DynamicObjectRefGenerator:
 
     def __len__(self) -> int:
         return len(self._refs)
-

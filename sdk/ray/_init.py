@@ -114,7 +114,8 @@ def init(
     """Connect this program to a cluster, starting one on this machine if there is none.
 
     Args:
-        address: None: RAY_ADDRESS, else the cluster started last with ``rayd start``, else a new one that ends with this program.
+        address: None: RAY_ADDRESS, else the cluster started last with ``rayd start``, else a new one that ends with
+            this program.
             "auto": the same, but never a new one. "local": always a new one. "host:port": that cluster.
         num_cpus: CPUs of a new cluster (default: the usable ones).
         num_gpus: GPUs of a new cluster (default: the visible ones); may exceed what is built in.
@@ -124,8 +125,10 @@ def init(
         local_mode: not supported any more.
         ignore_reinit_error: return the present context instead of raising when already connected.
         include_dashboard, dashboard_host, dashboard_port, proxy_server_url: accepted; there is no dashboard yet.
-        configure_logging, logging_level, logging_format, logging_config: accepted; the SDK logs to the logger "ray" only.
-        job_config: accepted; its ``ray_namespace`` and ``runtime_env`` are used when the arguments of that meaning are not given.
+        configure_logging, logging_level, logging_format, logging_config: accepted; the SDK logs to the logger "ray"
+            only.
+        job_config: accepted; its ``ray_namespace`` and ``runtime_env`` are used when the arguments of that meaning
+            are not given.
         enable_resource_isolation, cgroup_path, system_reserved_cpu, system_reserved_memory: accepted without effect.
         log_to_driver: print what workers write (default: True, or RAY_LOG_TO_DRIVER).
         namespace: where this program's named actors live (default: RAY_NAMESPACE, else one of its own).
@@ -149,7 +152,9 @@ def init(
     if namespace == "":
         raise ValueError('namespace="" is none; leave it out to get a namespace of your own')
     if local_mode:
-        raise RuntimeError("local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()")
+        raise RuntimeError(
+            "local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()"
+        )
     namespace = namespace or getattr(job_config, "ray_namespace", None)
     runtime_env = runtime_env or getattr(job_config, "runtime_env", None)
     with _session._lock:
@@ -242,4 +247,3 @@ def _enter(
     output = DriverOutput(path, client, show_lines=log_to_driver, progress=progress)
     _session.start(Session(client, daemon=daemon, output=output, runtime_env=runtime_env))
     return RayContext(client.info)
-

@@ -1,17 +1,24 @@
 """The connection of a process to its daemon, without a thread of its own unless one is needed.
 
-Sending: messages are posted to a queue. A thread that is about to wait flushes it itself; otherwise a small flusher thread, asleep until
+Sending: messages are posted to a queue. A thread that is about to wait flushes it itself; otherwise a small flusher
+    thread, asleep until
 something is posted, does so within a millisecond, so that a loop of submissions costs one write per batch.
 
-Receiving: one thread at a time is the *leader* and reads; a thread that blocks in ``get`` becomes leader if nobody is, reads until its own condition
-holds, and wakes those that waited meanwhile (*followers*) so that one of them takes over. Only when something is awaited asynchronously does a reader
+Receiving: one thread at a time is the *leader* and reads; a thread that blocks in ``get`` becomes leader if nobody
+    is, reads until its own condition
+holds, and wakes those that waited meanwhile (*followers*) so that one of them takes over. Only when something is
+awaited asynchronously does a reader
 thread start, and it then leads for good.
 
-Interruption: Python runs signal handlers between any two bytecodes of the main thread, and a handler may raise (Ctrl-C). Received bytes are
-therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must not be torn apart count themselves in ``critical`` when the main thread
-is in them; the session's SIGINT handler waits for their end. Between two statements without a call no handler runs. If something else tears one apart, the link is broken for good and says so: it never goes on with half a message.
+Interruption: Python runs signal handlers between any two bytecodes of the main thread, and a handler may raise
+    (Ctrl-C). Received bytes are
+therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must not be torn apart count
+themselves in ``critical`` when the main thread
+is in them; the session's SIGINT handler waits for their end. Between two statements without a call no handler runs. If
+something else tears one apart, the link is broken for good and says so: it never goes on with half a message.
 
-The race of leading, in steps: (1) F fails to get the lease, L still reads; (2) L releases the lease and wakes the followers it sees;
+The race of leading, in steps: (1) F fails to get the lease, L still reads; (2) L releases the lease and wakes the
+    followers it sees;
 (3) F enlists and would sleep for ever. Hence F tries the lease once more after it has enlisted.
 """
 
@@ -31,7 +38,8 @@ from ray.exceptions import RaySystemError
 from rayd.wire.messages import HOLD, RELEASE
 
 _RECV_BYTES: Final = 65536
-# A submitting thread flushes by itself when this much is waiting: early enough to feed the workers, late enough to be one write.
+# A submitting thread flushes by itself when this much is waiting: early enough to feed the workers, late enough to be
+# one write.
 _BATCH: Final = 64
 _FLUSH_S: Final = 0.001
 # How long a thread that cannot send waits for the one that reads to learn why.
@@ -97,7 +105,9 @@ class Link:
         self._out.append(message)
 
     def post_hold(self, oid: bytes) -> None:
-        """This process refers to an object from now on. Consecutive holds share a message; a release not sent yet is taken back instead."""
+        """This process refers to an object from now on. Consecutive holds share a message; a release not sent yet is
+        taken back instead.
+        """
         if self.released.pop(oid, False) is None:
             return
         out = self._out
@@ -117,7 +127,9 @@ class Link:
             self.post((RELEASE, gone))
 
     def note_release(self, oid: bytes) -> None:
-        """An object has lost its last reference here. Called by the garbage collector at any moment, so it must not block."""
+        """An object has lost its last reference here. Called by the garbage collector at any moment, so it must not
+        block.
+        """
         self.released[oid] = None
         if not self._armed:
             self._arm()

@@ -1,4 +1,6 @@
-"""The title of a process as ``ps`` and ``top`` show it, without a library: the kernel reads it from the memory that held argv."""
+"""The title of a process as ``ps`` and ``top`` show it, without a library: the kernel reads it from the memory that
+held argv.
+"""
 
 import ctypes
 from dataclasses import dataclass

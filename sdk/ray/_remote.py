@@ -51,7 +51,8 @@ class RemoteFunction(Generic[P, R]):
             """Submit a task.
 
             Returns:
-                an ObjectRef; a list of them for num_returns above 1; None for num_returns=0; an ObjectRefGenerator for a streaming task.
+                an ObjectRef; a list of them for num_returns above 1; None for num_returns=0; an ObjectRefGenerator for
+                a streaming task.
 
             Raises:
                 TypeError: the arguments do not fit the function's signature, or cannot be serialized.
@@ -150,7 +151,8 @@ class Arity:
     """Which calls fit a function; the ordinary case costs two comparisons.
 
     Attributes:
-        least, most: how many positional arguments fit when there are no others; ``least`` above ``most`` when that must be looked at.
+        least, most: how many positional arguments fit when there are no others; ``least`` above ``most`` when that
+            must be looked at.
     """
 
     __slots__ = ("_function", "_skip_self", "_signature", "least", "most")

@@ -1,6 +1,7 @@
 """Large arrays that are passed by value again and again are stored once.
 
-An array is recognised by identity and then compared with the stored copy, so one that was changed in between is stored anew: passing by value keeps its
+An array is recognised by identity and then compared with the stored copy, so one that was changed in between is
+    stored anew: passing by value keeps its
 meaning. A comparison reads at memory speed and needs no room, a copy writes and does.
 """
 
@@ -58,9 +59,7 @@ class Repeats:
 
     def _same_shape(self, array: Any, ref: ObjectRef[Any]) -> bool:
         stored = self._client.load_stored(ref)
-        return bool(
-            stored.shape == array.shape and stored.dtype == array.dtype and stored.strides == array.strides
-        )
+        return bool(stored.shape == array.shape and stored.dtype == array.dtype and stored.strides == array.strides)
 
     def clear(self) -> None:
         """Let go of all stored copies."""

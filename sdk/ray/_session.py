@@ -1,6 +1,7 @@
 """The one session of this process: complete or absent.
 
-``current`` is the only process-wide variable of the SDK, set by ``start`` and ``stop`` alone. A session joins a client (objects, requests), what this process
+``current`` is the only process-wide variable of the SDK, set by ``start`` and ``stop`` alone. A session joins a client
+(objects, requests), what this process
 is (driver or worker), and what has to be undone at the end.
 """
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ray._executor import Executor
 
 
-# A critical stretch takes microseconds; if a signal has waited in one for this long, it hangs, and Ctrl-C is meant for that.
+# A critical stretch takes microseconds; if a signal has waited in one for this long, it hangs, and Ctrl-C is meant for
+# that.
 _PATIENCE_S: Final = 1.0
 # Depth of the calls below ``Client._dead``, the start of a thread included.
 _CALLBACK_FRAMES: Final = 8
@@ -221,7 +223,9 @@ class Interrupts:
         """Put the former handler back, unless somebody has set another since."""
         if not self._installed:
             return
-        with contextlib.suppress(ValueError):  # shutdown from another thread: the handler stays and passes everything on
+        with contextlib.suppress(
+            ValueError
+        ):  # shutdown from another thread: the handler stays and passes everything on
             if signal.getsignal(signal.SIGINT) == self._on_signal:
                 signal.signal(signal.SIGINT, self._previous)
         self._installed = False

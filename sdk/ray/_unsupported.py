@@ -45,7 +45,9 @@ def cpp_function(function_name: str) -> NoReturn:
 def _refuse(what: str) -> NoReturn:
     from ray.exceptions import CrossLanguageError
 
-    raise CrossLanguageError(f"{what}: rayd runs Python only; call the other language from a Python function, for example through subprocess")
+    raise CrossLanguageError(
+        f"{what}: rayd runs Python only; call the other language from a Python function, for example through subprocess"
+    )
 
 
 class LoggingConfig:

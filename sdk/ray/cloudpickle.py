@@ -11,4 +11,13 @@ from cloudpickle import (
     unregister_pickle_by_value,
 )
 
-__all__ = ["CloudPickler", "Pickler", "dump", "dumps", "load", "loads", "register_pickle_by_value", "unregister_pickle_by_value"]
+__all__ = [
+    "CloudPickler",
+    "Pickler",
+    "dump",
+    "dumps",
+    "load",
+    "loads",
+    "register_pickle_by_value",
+    "unregister_pickle_by_value",
+]
