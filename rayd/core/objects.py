@@ -369,7 +369,7 @@ def lost(oid: bytes) -> dict[str, Any]:
 
 def _holder_text(entry: Entry, describe: Callable[[int], str]) -> str:
     holders = entry.holders
-    if holders is None:
+    if not holders:
         return "held by another object or a pending task"
     first = holders if type(holders) is int else min(holders)  # type: ignore[arg-type]
     return f"held by {describe(first)}"

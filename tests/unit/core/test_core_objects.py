@@ -306,11 +306,15 @@ def test_more_than_the_whole_store_is_refused_as_such(new_world: Callable[..., W
         driver.allocate(2 << 20)
 
 
-def test_what_only_other_objects_hold_is_named_so(new_world: Callable[..., World]) -> None:
+@pytest.mark.parametrize("held_before", [1, 2, 3])
+def test_what_only_other_objects_hold_is_named_so(new_world: Callable[..., World], held_before: int) -> None:
     world = new_world(store_bytes=1 << 20)
     driver = world.driver()
     inner = driver.store(900_000)
     driver.put(contained=[inner])
+    for other in [world.driver() for _ in range(held_before - 1)]:
+        other.hold(inner)
+        other.release(inner)
     driver.release(inner)
     with pytest.raises(RefusedError) as refused:
         driver.allocate(500_000)
