@@ -339,7 +339,6 @@ class Play:
         """Everybody lets go of all objects and kills all actors, detached ones too."""
         for client in list(self.clients.values()):
             client.peer.release(*dict.fromkeys(client.held))
-            client.peer.release(*[returned(tid, index) for tid in client.streams for index in range(1, 30)])
             for aid in client.actors:
                 client.peer.send((m.KILL, aid, True))
         self.everybody_answers()
@@ -347,6 +346,8 @@ class Play:
         for actor in list(self.world.node.actors.by_id.values()):
             killer.send((m.KILL, actor.aid, True))
         self.everybody_answers()
+        for client in self.clients.values():  # items that came although nobody wanted them any more
+            client.peer.release(*[returned(tid, index) for tid in client.streams for index in range(1, 30)])
 
     def expect_nothing_left(self) -> None:
         """No object, task, actor or debt; and once the drivers have gone no job, function or worker."""
@@ -396,6 +397,7 @@ def play(seed: int, steps: int) -> Play:
     """A long random play, with its finale."""
     rng = Random(seed)
     stage = Play()
+    stage.world.snatches = lambda: rng.random() < 0.3
     doings, weights = list(DOINGS), list(DOINGS.values())
     for doing in rng.choices(doings, weights, k=steps):
         doing(stage, rng)

@@ -252,6 +252,21 @@ def test_what_a_slow_worker_has_read_meanwhile_stays_its_own(world: World, read_
     assert worker.run_all(run_us=10_000) == [*begun, *tids[1 + read_meanwhile :]]
 
 
+def test_what_a_worker_reads_while_its_mailbox_is_drained_stays_its_own_whatever_lies_before_it(world: World) -> None:
+    driver = world.driver()
+    (worker,) = world.workers()
+    _, tids = short(world, driver, worker, 5)
+    snatches = iter([False, True, False, True])
+    world.snatches = lambda: next(snatches)
+    worker.blocked()
+    assert world.take() == [TakeBack(worker.wid)]
+    assert worker.begun == [tids[0], tids[2], tids[4]]
+    (other,) = world.workers()
+    assert other.run_all(run_us=10_000) == [tids[1], tids[3]]
+    worker.resumed()
+    worker.run_all()
+
+
 def test_a_cancelled_task_that_is_taken_back_is_not_mailed_again(world: World) -> None:
     driver = world.driver()
     (worker,) = world.workers()

@@ -304,6 +304,7 @@ class World:
         others: effects of the rarer kind that no one has looked at.
         starting: workers that were asked for and not started.
         trace: everything the core ever asked for, in order.
+        snatches: whether a worker reads the next datagram before it can be taken back.
     """
 
     def __init__(
@@ -326,6 +327,7 @@ class World:
         self.others: list[Effect] = []
         self.starting: list[StartWorker] = []
         self.trace: list[tuple[str, int, Any]] = []
+        self.snatches: Callable[[], bool] = lambda: False
         self._conns = count(1)
 
     # ---- the shell's part --------------------------------------------------------------------------------------------
@@ -378,10 +380,13 @@ class World:
 
     def _take_back(self, wid: int) -> None:
         worker = self.mailboxes.get(wid)
-        unread = worker.mail() if worker is not None else []
-        if worker is not None:
-            worker.unread.clear()
-        self.node.step(self.now, TakenBack(wid, unread))
+        taken: list[bytes] = []
+        while worker is not None and worker.unread:
+            if self.snatches():  # the worker reads on while its mailbox is being drained
+                worker.read()
+            else:
+                taken += [body[0] for body in worker.unread.popleft()]
+        self.node.step(self.now, TakenBack(wid, taken))
 
     def take(self, kind: type | None = None) -> list[Effect]:
         """Effects of the rarer kind since the last look: all, or those of one class."""
