@@ -332,7 +332,10 @@ class Actors:
             self._end(actor)
 
     def _out_of_scope(self, actor: Actor) -> Fault:
-        text = f"The actor {actor.title()} ended because all handles to it went out of scope. Keep a handle to keep it alive."
+        text = (
+            f"The actor {actor.title()} ended because all handles to it went out of scope."
+            " Keep a handle to keep it alive."
+        )
         return fault(ACTOR_DIED, text, actor_id=actor.aid.hex())
 
     def _end(self, actor: Actor) -> None:
@@ -415,7 +418,8 @@ class Actors:
 
     def _unavailable(self, actor: Actor, why: Fault) -> Fault:
         text = (
-            f"{why['message']} It is being restarted, but this call was in its hands and its max_task_retries are used up:"
+            f"{why['message']} It is being restarted, but this call was in its hands and its max_task_retries are"
+            " used up:"
             " call again, or allow retries with max_task_retries."
         )
         return {**why, "code": ACTOR_UNAVAILABLE, "message": text}

@@ -131,7 +131,6 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """One pass: give every waiting spec the workers that fit, start workers where only those are lacking."""
-        state = self.state
         for cid, spec in list(self.waiting.items()):
             queue = spec.queue
             while queue and queue[0].done:
@@ -271,9 +270,9 @@ class Dispatcher:
                 if not worker.inflight:
                     self.retire(worker)
                 return
-        if spec.queue and (self.state.now - worker.leased_at < LEASE_NS_MAX or not self._contended()):
-            if len(worker.inflight) * 2 <= spec.depth and not self.state.ledger.in_debt():
-                self._refill(worker, spec)
+        goes_on = spec.queue and (self.state.now - worker.leased_at < LEASE_NS_MAX or not self._contended())
+        if goes_on and len(worker.inflight) * 2 <= spec.depth and not self.state.ledger.in_debt():
+            self._refill(worker, spec)
         if not worker.inflight:
             if spec.cid in self.waiting:  # its turn is over
                 self.waiting[spec.cid] = self.waiting.pop(spec.cid)

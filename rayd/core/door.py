@@ -63,7 +63,7 @@ def check_done_many(objects: ObjectTable, conn: int, task: Task, rows: list[Any]
 
 
 def check_values(objects: ObjectTable, conn: int, rows: Sequence[Sequence[Any]]) -> None:
-    """Raise ProtocolError unless each of ``rows`` (kind, data, contained) is a value, stored ones in bytes of its own."""
+    """Raise ProtocolError unless each of ``rows`` (kind, data, contained) is a value, stored ones in own bytes."""
     stored = []
     for kind, data, contained in rows:
         check_ids(contained)

@@ -68,7 +68,7 @@ class Jobs:
             self._end_what_nobody_wants(job.job)
 
     def _end_what_nobody_wants(self, job: bytes) -> None:
-        """What ends may be what an actor waits for, whose death ends more: a loop, so that each end is complete before the next."""
+        """What ends may be what an actor waits for, whose death ends more: a loop, one end after the other."""
         self._abandoned.append(job)
         if self._ending:
             return

@@ -229,7 +229,7 @@ class ObjectTable:
         return self._hold_all(oids)
 
     def unpin(self, oids: Iterable[bytes]) -> None:
-        """The reverse of ``pin``. What is freed lets go of what it contains: a loop, for a chain may be of any length."""
+        """The reverse of ``pin``. What is freed lets go of its contents: a loop, as chains may be of any length."""
         unpinned = self._unpinned
         unpinned.extend(oids)
         if self._unpinning:
@@ -343,7 +343,8 @@ class ObjectTable:
                 "Drop references to large objects (del, smaller lifetimes) or start with a larger object_store_memory."
             )
         text = (
-            f"The object store is full: {_human(size)} were asked for, {_human(arena.used)} of {_human(arena.capacity)} are in use and"
+            f"The object store is full: {_human(size)} were asked for, {_human(arena.used)} of"
+            f" {_human(arena.capacity)} are in use and"
             f" the largest free gap is {_human(arena.largest_gap)}. Largest objects: {listing}. {remedy}"
         )
         return fault(STORE_FULL, text, asked=size, capacity=arena.capacity, used=arena.used, holders=holders)
@@ -361,7 +362,8 @@ def lost(oid: bytes) -> dict[str, Any]:
     """The fault for an id this node knows nothing of."""
     return fault(
         OBJECT_LOST,
-        f"Object {oid.hex()} does not exist on this cluster: it belongs to an earlier session, or its last reference was"
+        f"Object {oid.hex()} does not exist on this cluster: it belongs to an earlier session, or its last"
+        " reference was"
         " dropped before this one was used. Create it again in this session and keep a reference to it.",
         object_id=oid.hex(),
     )

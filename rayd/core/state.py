@@ -97,7 +97,11 @@ class NodeState:
         self._on_ready: Callable[[Task], None] = _unset
         self._on_unheld: Callable[[bytes, Entry], bool] = _unset
         self.objects = ObjectTable(
-            arena, effects, lambda task: self._on_ready(task), lambda oid, entry: self._on_unheld(oid, entry)
+            # Looked up when called: ``bind`` sets them later.
+            arena,
+            effects,
+            lambda task: self._on_ready(task),  # noqa: PLW0108
+            lambda oid, entry: self._on_unheld(oid, entry),  # noqa: PLW0108
         )
 
     def bind(self, on_ready: Callable[[Task], None], on_unheld: Callable[[bytes, Entry], bool]) -> None:

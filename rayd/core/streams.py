@@ -5,7 +5,7 @@ asked for
 the stream; what it has not been sent is let go when it drops the generator.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from rayd.core.effect import Effects
 from rayd.core.objects import ObjectTable

@@ -15,6 +15,8 @@ STREAMING: Final = -1
 # little.
 QUEUE_US: Final = 2_000
 DEPTH_MAX: Final = 32
+# Each return of each task costs an entry from its submission on, so a client must not be able to ask for any number.
+RETURNS_MAX: Final = 1_000_000
 
 
 class Spec:
@@ -63,8 +65,8 @@ class Spec:
         self.name = str(options.get("name", "task"))
         self.function: bytes = options["function"]
         self.num_returns = int(options.get("num_returns", 1))
-        if self.num_returns < STREAMING:
-            raise ValueError(f"num_returns is {self.num_returns}")
+        if not STREAMING <= self.num_returns <= RETURNS_MAX:
+            raise ValueError(f"num_returns is {self.num_returns}; at most {RETURNS_MAX} are possible")
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
         self.gpus = demand.units("GPU")

@@ -54,12 +54,13 @@ class CauseFinder:
 
     oom_kills: int
 
-    def cause(self, status: int, peak_kib: int) -> dict[str, Any]:
+    def cause(self, status: int, peak_kib: int, kills_before: int = -1) -> dict[str, Any]:
         """Exact cause of one death.
 
         Args:
             status: as waitpid gives it.
             peak_kib: largest resident size of the process, in KiB.
+            kills_before: ``kernel_oom_kills`` when the process was started; those explain nothing.
         """
         if os.WIFEXITED(status):
             code = os.WEXITSTATUS(status)
@@ -71,7 +72,7 @@ class CauseFinder:
             name = f"signal {number}"
         if number == signal.SIGKILL:
             kills = kernel_oom_kills()
-            if kills > self.oom_kills:
+            if kills > max(self.oom_kills, kills_before):
                 self.oom_kills = kills
                 limit, what = _memory_limit()
                 text = (

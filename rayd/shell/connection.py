@@ -63,9 +63,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             messages: list[Message] = list(self._framer.feed(data))
-            if not self.kind and messages:
-                if self._introduce(messages.pop(0)):
-                    self._framer.raise_limit()
+            if not self.kind and messages and self._introduce(messages.pop(0)):
+                self._framer.raise_limit()
             if messages and self.kind:
                 self.hub.received(self, messages)
         except ProtocolError as error:

@@ -42,7 +42,6 @@ from rayd.shell.fork_server import ForkServer
 from rayd.shell.workers import Workers
 from rayd.store.arena import Arena
 from rayd.store.segment import Segment, Toucher
-from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import LOG, Message
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -204,8 +203,10 @@ class Daemon:
         if kind in ("driver", "worker") and str(theirs).split(".")[:2] != ours.split(".")[:2]:
             return fault(
                 VERSION,
-                f"This program runs Python {theirs}, the daemon at {self.facts['address']} runs Python {ours}; functions cannot"
-                f" travel between minor versions. Run the program with Python {'.'.join(ours.split('.')[:2])}, or start a"
+                f"This program runs Python {theirs}, the daemon at {self.facts['address']} runs Python {ours};"
+                " functions cannot"
+                f" travel between minor versions. Run the program with Python {'.'.join(ours.split('.')[:2])}, or"
+                " start a"
                 f" daemon with Python {theirs}: `rayd stop`, then `rayd start --head` in that environment.",
             )
         self._connections[connection.number] = connection

@@ -31,7 +31,7 @@ class ForkServer:
         return self._status
 
     def reap_orphans(self) -> None:
-        """Reap what has ended: the server, and what its dead workers had started, which is handed to us as subreaper."""
+        """Reap what has ended: the server, and what its dead workers had started, handed to us as subreaper."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -5,6 +5,7 @@ lines carry the right name
 even though the daemon reads them later.
 """
 
+import fcntl
 import os
 from collections import deque
 from collections.abc import Callable
@@ -54,14 +55,19 @@ class Output:
         return False
 
     def drain(self) -> None:
-        """Take all that is left without waiting, the unfinished last line too, and close."""
-        while True:
+        """Take all that is left without waiting, the unfinished last line too, and close.
+
+        What the worker has left is no more than the pipe holds; beyond that a child of it is writing on.
+        """
+        left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ)
+        while left > 0:
             try:
-                data = os.read(self.fd, _READ_BYTES)
+                data = os.read(self.fd, min(left, _READ_BYTES))
             except OSError:
                 break
             if not data:
                 break
+            left -= len(data)
             self._take(data)
         if self._partial:
             self._take(b"\n")
@@ -84,7 +90,7 @@ class Output:
                 ready = []
                 self.name = _text(name)
                 self.tail.clear()  # what another task wrote explains nothing about this one
-                line = after
+                line = after  # noqa: PLW2901 - the rest of it
                 if not line:
                     break
             else:

@@ -29,11 +29,12 @@ LAST_WORDS_S: Final = 0.5
 class WorkerProcess:
     """What the daemon holds of one worker process."""
 
-    __slots__ = ("cause", "doomed", "err", "exited", "mailbox", "out", "pid", "session_open", "wid")
+    __slots__ = ("cause", "doomed", "err", "exited", "kills_before", "mailbox", "out", "pid", "session_open", "wid")
 
     def __init__(self, wid: int, mailbox: Mailbox) -> None:
         self.wid = wid
         self.mailbox = mailbox
+        self.kills_before = kernel_oom_kills()
         self.pid = 0
         self.out: Output | None = None
         self.err: Output | None = None
@@ -112,7 +113,8 @@ class Workers:
 
     def _fork_server_lost(self) -> None:
         """Its workers die with it (parent-death signal) and become our children; report them and start a new one."""
-        assert self._control is not None and self._server is not None
+        assert self._control is not None
+        assert self._server is not None
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._control = None
@@ -226,7 +228,7 @@ class Workers:
         unread = process.mailbox.take_back()
         process.mailbox.close()
         stderr = list(process.err.tail) if process.err is not None else []
-        cause = process.cause or self._causes.cause(*process.exited)
+        cause = process.cause or self._causes.cause(*process.exited, process.kills_before)
         self._on_exited(process.wid, cause, stderr, unread)
 
     def stop(self) -> None:

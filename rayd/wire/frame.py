@@ -79,7 +79,7 @@ def _unpacker(limit: int) -> msgpack.Unpacker:
 
 
 def check(message: Any) -> None:
-    """Raise ``ProtocolError`` unless ``message`` is an array with a known tag and exactly the item types of that tag."""
+    """Raise ``ProtocolError`` unless ``message`` is an array with a known tag and exactly that tag's item types."""
     if type(message) is not list or not message:
         raise ProtocolError(f"expected a message array, got {type(message).__name__}")
     variants = SCHEMAS.get(message[0]) if type(message[0]) is int else None

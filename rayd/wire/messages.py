@@ -87,7 +87,7 @@ STOP_TASK: Final = 70  # (task_id)                                              
 CREDIT: Final = 71  # (task_id, consumed)                                         a streaming task may go on
 LOG: Final = 72  # (source map, is_err, [line])                                   output of a worker
 EVENT: Final = 73  # (level, text)                                                something the user should know
-UNREAD: Final = 74  # (kind, data)                                                an error whose last reference went without anybody asking
+UNREAD: Final = 74  # (kind, data)                                                an error that nobody asked for
 
 # ---- daemon to worker mailbox: a datagram is an array of these ----------------------------------------------------
 # EXEC: [task_id, class_id, args, args_at, deps, gpus, more]; args_at is [] or [offset, size, oid]; a dep is [oid, kind,

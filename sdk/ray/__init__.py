@@ -21,30 +21,19 @@ from rayd import __version__
 __commit__ = "rayd"
 
 # Where each public name lives; imported at first use, so that `import ray` costs a program nothing it does not use.
-_HOMES: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "available_resources", "cancel", "cluster_resources", "get", "get_actor", "get_gpu_ids", "kill", "nodes", "put", "remote",
-            "timeline", "wait",
-        ),
-        "ray._api",
-    ),
-    **dict.fromkeys(("init",), "ray._init"),
-    **dict.fromkeys(("ObjectRef", "ObjectID"), "ray._refs"),
-    **dict.fromkeys(("ObjectRefGenerator", "DynamicObjectRefGenerator"), "ray._generators"),
-    **dict.fromkeys(
-        ("ActorClassID", "ActorID", "FunctionID", "JobID", "NodeID", "PlacementGroupID", "TaskID", "UniqueID", "WorkerID"), "ray._ids"
-    ),
-    **dict.fromkeys(
-        (
-            "ClientBuilder", "Language", "LoggingConfig", "SCRIPT_MODE", "WORKER_MODE", "client", "cpp_function", "java_actor_class",
-            "java_function",
-        ),
-        "ray._unsupported",
-    ),
-    "method": "ray._method",
-    "get_runtime_context": "ray._context",
-}  # fmt: skip
+_NAMES = {
+    "ray._api": "available_resources cancel cluster_resources get get_actor get_gpu_ids kill nodes put remote timeline"
+    " wait",
+    "ray._context": "get_runtime_context",
+    "ray._generators": "DynamicObjectRefGenerator ObjectRefGenerator",
+    "ray._ids": "ActorClassID ActorID FunctionID JobID NodeID PlacementGroupID TaskID UniqueID WorkerID",
+    "ray._init": "init",
+    "ray._method": "method",
+    "ray._refs": "ObjectID ObjectRef",
+    "ray._unsupported": "ClientBuilder Language LoggingConfig SCRIPT_MODE WORKER_MODE client cpp_function"
+    " java_actor_class java_function",
+}
+_HOMES: dict[str, str] = {name: home for home, names in _NAMES.items() for name in names.split()}
 _SUBPACKAGES = ("actor", "cloudpickle", "exceptions", "remote_function", "runtime_context", "util")
 
 
@@ -60,8 +49,10 @@ def _refuse_upstream() -> None:
         for name in names:
             if name.startswith("ray-") and name.endswith(".dist-info"):
                 raise ImportError(
-                    f"the distribution 'ray' ({name[4:-10]}) is installed in {folder} together with 'rayd'; both provide the package 'ray'."
-                    " Uninstall one: `pip uninstall ray`, then reinstall rayd with `pip install --force-reinstall --no-deps rayd`."
+                    f"the distribution 'ray' ({name[4:-10]}) is installed in {folder} together with 'rayd'; both"
+                    " provide the package 'ray'."
+                    " Uninstall one: `pip uninstall ray`, then reinstall rayd with `pip install --force-reinstall"
+                    " --no-deps rayd`."
                 )
 
 
@@ -102,4 +93,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES, *_SUBPACKAGES})
 
 
-__all__ = ["__version__", "is_initialized", "shutdown", *_HOMES, *_SUBPACKAGES]
+__all__ = ["__version__", "is_initialized", "shutdown", *_HOMES, *_SUBPACKAGES]  # noqa: PLE0604 - all of them are names

@@ -103,7 +103,8 @@ class ActorClass:
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
-            f"An actor class cannot be instantiated directly: write {self._cls.__name__}.remote(...) to create an actor."
+            f"An actor class cannot be instantiated directly: write {self._cls.__name__}.remote(...) to create an"
+            " actor."
         )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -112,7 +113,8 @@ class ActorClass:
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         name = self._cls.__name__
         raise ActorClassInheritanceException(
-            f"{name} is an actor class and cannot be inherited from. Inherit from the plain class and decorate the subclass, too: keep"
+            f"{name} is an actor class and cannot be inherited from. Inherit from the plain class and decorate the"
+            " subclass, too: keep"
             f" class {name} undecorated and make Remote{name} = ray.remote({name})."
         )
 
@@ -154,7 +156,8 @@ class ActorClass:
             if group and group not in options.concurrency_groups:
                 known = ", ".join(options.concurrency_groups) or "none"
                 raise ValueError(
-                    f"{cls.__name__}.{method.name} is in the concurrency group {group!r}, which the class does not have (it has: {known}); add it"
+                    f"{cls.__name__}.{method.name} is in the concurrency group {group!r}, which the class does not"
+                    f" have (it has: {known}); add it"
                     f" with @ray.remote(concurrency_groups={{{group!r}: 1}})"
                 )
         return ClassMeta(
@@ -329,7 +332,10 @@ class ActorMethod:
         client = self._client
         session = _session.current
         if session is None or session.client is not client:
-            text = f"The handle of actor {self._aid.hex()} belongs to a session that has ended. Create the actor again after ray.init()."
+            text = (
+                f"The handle of actor {self._aid.hex()} belongs to a session that has ended."
+                " Create the actor again after ray.init()."
+            )
             raise exceptions.from_fault(fault(ACTOR_DIED, text, actor_id=self._aid.hex()))
         if not self._key:
             self._announce()
@@ -368,7 +374,8 @@ class ActorMethod:
         pending[:] = [ref for ref in pending if ref._kind < 0]
         if len(pending) >= limit:
             raise exceptions.PendingCallsLimitExceeded(
-                f"Actor {self._aid.hex()} has {len(pending)} calls of this handle outstanding and max_pending_calls={limit}: wait for some"
+                f"Actor {self._aid.hex()} has {len(pending)} calls of this handle outstanding and"
+                f" max_pending_calls={limit}: wait for some"
                 " results before calling again, or raise the limit."
             )
 

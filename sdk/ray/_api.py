@@ -33,7 +33,8 @@ def remote(*args: Any, **options: Any) -> Any:
         return _make_remote(args[0], {})
     if args or not options:
         raise AssertionError(
-            "@ray.remote is used plain, as @ray.remote, or with options by name, as @ray.remote(num_cpus=2); see help(ray.remote)"
+            "@ray.remote is used plain, as @ray.remote, or with options by name, as @ray.remote(num_cpus=2); see"
+            " help(ray.remote)"
         )
     return lambda target: _make_remote(target, options)
 
@@ -132,7 +133,8 @@ def put(value: Any) -> ObjectRef[Any]:
     """
     if type(value) is ObjectRef:
         raise TypeError(
-            "ray.put() was given an ObjectRef: the object is stored already. Pass the reference itself, or put a list that contains it."
+            "ray.put() was given an ObjectRef: the object is stored already. Pass the reference itself, or put a"
+            " list that contains it."
         )
     return _session.need().client.put(value)
 
@@ -174,7 +176,8 @@ def wait(
 def _check_wait(waitables: list[Any], num_returns: int) -> None:
     if len(set(waitables)) != len(waitables):
         raise ValueError(
-            "ray.wait() was given the same ObjectRef more than once; pass each only once, for example list(dict.fromkeys(refs))"
+            "ray.wait() was given the same ObjectRef more than once; pass each only once, for example"
+            " list(dict.fromkeys(refs))"
         )
     if not 0 < num_returns <= len(waitables):
         raise ValueError(f"num_returns={num_returns}: must be from 1 to the number of references, {len(waitables)}")
@@ -216,12 +219,14 @@ def cancel(waitable: Any, *, force: bool = False, recursive: bool = True) -> Non
     ref = waitable.completed() if isinstance(waitable, ObjectRefGenerator) else waitable
     if type(ref) is not ObjectRef:
         raise TypeError(
-            f"ray.cancel() takes an ObjectRef that a task returned, got {type(waitable).__name__}; end an actor with ray.kill()"
+            f"ray.cancel() takes an ObjectRef that a task returned, got {type(waitable).__name__}; end an actor"
+            " with ray.kill()"
         )
     client = _owner(ref)
     if force and client.is_actor_call(ref._id):
         raise ValueError(
-            "force=True would kill the actor and all its state; use ray.kill(actor) if that is meant, or cancel without force"
+            "force=True would kill the actor and all its state; use ray.kill(actor) if that is meant, or cancel"
+            " without force"
         )
     client.link.post((CANCEL, ref._id, force, recursive))
     client.link.flush()

@@ -394,7 +394,8 @@ class Client:
         if not self.block_until(done, timeout):
             unready = sum(ref._kind < 0 for ref in missing)
             raise exceptions.GetTimeoutError(
-                f"{unready} of {len(missing)} awaited objects were not ready within {timeout} s. Give more time, or use ray.wait() to take"
+                f"{unready} of {len(missing)} awaited objects were not ready within {timeout} s. Give more time, or"
+                " use ray.wait() to take"
                 " those that are."
             )
         for ref in missing:
@@ -474,7 +475,8 @@ def load_error(kind: int, data: Any) -> BaseException:
 def foreign(ref: ObjectRef[Any]) -> ValueError:
     """The error for a reference that is used outside its session."""
     return ValueError(
-        f"{ref!r} belongs to a session that has ended, or to none; objects end with their session. Create it again after ray.init()."
+        f"{ref!r} belongs to a session that has ended, or to none; objects end with their session. Create it again"
+        " after ray.init()."
     )
 
 

@@ -50,9 +50,8 @@ class _Threads:
         executor.client.link.flush()
         executor.wait_without_limit()
         while datagram := executor.mailbox.recv(_DATAGRAM_BYTES):
-            for body in msgpack.unpackb(datagram):
-                if len(body) == 1:
-                    body = executor.fetch_body(body[0])
+            for mailed in msgpack.unpackb(datagram):
+                body = executor.fetch_body(mailed[0]) if len(mailed) == 1 else mailed
                 what = executor._known.get(body[1]) or executor.learn(body[0], body[1])
                 if what is None:
                     executor.client.link.flush()

@@ -198,7 +198,7 @@ class Executor:
                 self._interruptible = False
                 self._deliver(call, result, started)
                 result = None
-            except BaseException as error:  # noqa: BLE001 - whatever the task raises is its result
+            except BaseException as error:
                 self._interruptible = False
                 self.fail(call, error, started)
         except (
@@ -206,7 +206,7 @@ class Executor:
         ) as late:  # the interruption came between the end of the task and the line that forbids it
             self.fail(call, late, started)
         self.main = None
-        return bool(more)
+        return bool(more) and what.repeatable  # else the result leaves before another task may take it along
 
     def fetch_body(self, tid: bytes) -> list[Any]:
         """A body that did not fit into a datagram."""
@@ -329,8 +329,8 @@ class Executor:
         refs: list[ObjectRef[Any]] = []
         try:
             for item in items:
-                refs.append(self.client.put(item))
-        except Exception as error:  # noqa: BLE001 - whatever the generator raises belongs to its caller
+                refs.append(self.client.put(item))  # noqa: PERF401 - those before an exception are kept
+        except Exception as error:
             refs.append(self.client.put_error(self._dump(error, call.what)))
         return refs
 
@@ -342,7 +342,8 @@ class Executor:
         if values is None or len(values) != what.num_returns:
             got = f"{len(values)} values" if values is not None else f"a {type(result).__name__}, which is no sequence"
             raise ValueError(
-                f"{what.name} has num_returns={what.num_returns} but returned {got}; return exactly that many, or change num_returns"
+                f"{what.name} has num_returns={what.num_returns} but returned {got}; return exactly that many, or"
+                " change num_returns"
             )
         return values
 
@@ -520,7 +521,7 @@ class Executor:
         if name and name != self._marked:
             self._marked = name
             sys.stdout.flush()
-            mark = MARK + name.encode("utf-8", "replace") + MARK + b"\n"
+            mark = MARK + " ".join(name.split()).encode("utf-8", "replace") + MARK + b"\n"  # a mark is one line
             for fd in (1, 2):
                 with contextlib.suppress(OSError):
                     os.write(fd, mark)

@@ -30,7 +30,7 @@ class ObjectRefGenerator:
         self._taken = 0
         self._asked = False
         self._backpressure = backpressure
-        self._sleepers: list[tuple["asyncio.AbstractEventLoop", "asyncio.Event"]] = []
+        self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         client.streams[tid] = self
 
     # ---- told by the client ------------------------------------------------------------------------------------------

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 _MACHINE_SETTINGS: Final = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
 # Private keywords of Ray that change nothing here.
 _ACCEPTED: Final = frozenset(
-    {
-        "_temp_dir", "_system_config", "_node_ip_address", "_memory", "_redis_password", "_redis_username", "_metrics_export_port",
-        "_tracing_startup_hook", "_node_name", "_driver_object_store_memory", "_plasma_directory", "_enable_object_reconstruction",
-        "_lru_evict", "_labels",
-    }
-)  # fmt: skip
+    "_driver_object_store_memory _enable_object_reconstruction _labels _lru_evict _memory _metrics_export_port"
+    " _node_ip_address _node_name _plasma_directory _redis_password _redis_username _system_config _temp_dir"
+    " _tracing_startup_hook".split()
+)
 
 
 class RayContext(Mapping[str, Any]):
@@ -162,7 +160,8 @@ def init(
             if ignore_reinit_error:
                 return RayContext(_session.current.client.info)
             raise RuntimeError(
-                "ray.init() was already called in this program. Call ray.shutdown() first, or pass ignore_reinit_error=True to keep the session."
+                "ray.init() was already called in this program. Call ray.shutdown() first, or pass"
+                " ignore_reinit_error=True to keep the session."
             )
         machine = {
             "num_cpus": num_cpus,
@@ -207,7 +206,8 @@ def _refuse_machine_settings(machine: dict[str, Any], address: str) -> None:
     given = [name for name in _MACHINE_SETTINGS if machine[name] is not None]
     if given:
         raise ValueError(
-            f"{', '.join(given)} cannot be given when joining the existing cluster at {address}: its machines are what they are. Leave them"
+            f"{', '.join(given)} cannot be given when joining the existing cluster at {address}: its machines are"
+            " what they are. Leave them"
             ' out, or pass address="local" to start a cluster of your own.'
         )
 

@@ -96,7 +96,7 @@ class Link:
             self.flush()
 
     def flush_soon(self) -> None:
-        """See to it that what was posted quietly goes out within a millisecond or two, whatever the caller does next."""
+        """See to it that what was posted quietly goes out within a millisecond or two, whatever follows."""
         if not self._armed:
             self._arm()
 

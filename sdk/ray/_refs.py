@@ -240,13 +240,14 @@ def _not_done(ref: ObjectRef[Any]) -> Exception:
 
 
 def _keep_foreign_copy(ref: ObjectRef[Any]) -> None:
-    """Somebody pickles a reference without ray: that copy is not counted, so the object is kept for the whole session."""
+    """Somebody pickles a reference without ray: that copy is not counted, so the object is kept for the session."""
     if os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1") == "0":
         from ray.exceptions import OufOfBandObjectRefSerializationException
 
         raise OufOfBandObjectRefSerializationException(
             f"{ref!r} was pickled by other means than ray (pickle or cloudpickle called directly), which"
-            " RAY_allow_out_of_band_object_ref_serialization=0 forbids. Pass the reference as an argument, return it, or ray.put a value that"
+            " RAY_allow_out_of_band_object_ref_serialization=0 forbids. Pass the reference as an argument, return"
+            " it, or ray.put a value that"
             " contains it."
         )
     if ref._client is not None:

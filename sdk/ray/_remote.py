@@ -140,7 +140,8 @@ def make_remote_function(function: Callable[P, R], options: dict[str, Any]) -> R
     """
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ValueError(
-            f"{function.__name__} is an async function, which cannot be a task; make it a plain def, or a method of an actor, whose async"
+            f"{function.__name__} is an async function, which cannot be a task; make it a plain def, or a method of"
+            " an actor, whose async"
             " methods run concurrently."
         )
     parsed = TaskOptions.parse(options, is_generator=inspect.isgeneratorfunction(function))
@@ -155,7 +156,7 @@ class Arity:
             must be looked at.
     """
 
-    __slots__ = ("_function", "_skip_self", "_signature", "least", "most")
+    __slots__ = ("_function", "_signature", "_skip_self", "least", "most")
 
     def __init__(self, function: Callable[..., Any], skip_self: bool = False) -> None:
         self._function = function

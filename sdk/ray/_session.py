@@ -193,7 +193,7 @@ class Interrupts:
         self._waiting_since = 0.0
 
     def install(self) -> None:
-        """Stand before the present handler. Only the main thread gets signals, so elsewhere there is nothing to guard."""
+        """Stand before the present handler. Only the main thread gets signals; elsewhere there is nothing to guard."""
         if threading.current_thread() is not threading.main_thread():
             return
         previous = signal.getsignal(signal.SIGINT)

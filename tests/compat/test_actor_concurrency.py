@@ -147,6 +147,18 @@ def test_an_async_actor_awaits_refs_and_calls_of_other_actors():
     assert ray.get([front.ask.remote(3) for _ in range(3)]) == [(5, "pong", "stored")] * 3
 
 
+def test_blocking_calls_inside_a_coroutine_still_work():
+    @ray.remote
+    class Blocking:
+        async def work(self):
+            square = ray.remote(lambda x: x * x)
+            refs = [square.remote(i) for i in range(3)]
+            ray.wait(refs, num_returns=3)
+            return ray.get(refs)
+
+    assert ray.get(Blocking.remote().work.remote()) == [0, 1, 4]
+
+
 def test_coroutines_that_wait_for_each_other_make_progress():
     @ray.remote
     class Rendezvous:

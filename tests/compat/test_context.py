@@ -116,6 +116,22 @@ def test_the_runtime_environment_reads_like_a_dictionary():
     assert isinstance(context.get_runtime_env_string(), str)
 
 
+def test_environment_variables_can_be_set_for_one_task_or_actor():
+    @ray.remote
+    def read(name):
+        return os.environ.get(name)
+
+    @ray.remote
+    class Reader:
+        def read(self, name):
+            return os.environ.get(name)
+
+    toast = {"env_vars": {"DISH": "toast"}}
+    assert ray.get(read.options(runtime_env=toast).remote("DISH"), timeout=60) == "toast"
+    assert ray.get(Reader.options(runtime_env=toast).remote().read.remote("DISH"), timeout=60) == "toast"
+    assert ray.get([read.remote("DISH") for _ in range(8)]) == [None] * 8
+
+
 def test_tasks_are_not_cancelled_unless_somebody_did():
     assert ray.get(ray.remote(lambda: ray.get_runtime_context().is_canceled()).remote()) is False
 

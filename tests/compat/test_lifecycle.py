@@ -277,6 +277,47 @@ def test_a_second_driver_joins_by_address_and_meets_the_named_actors(tmp_path: P
     assert ray.get(clerk.increment.remote()) == 3
 
 
+def test_the_environment_may_name_the_cluster_to_join(tmp_path: Path) -> None:
+    context = start(num_cpus=3)
+    source = """
+        import ray
+        ray.init(log_to_driver=False)
+        print(ray.cluster_resources()["CPU"])
+    """
+    done = run_source(tmp_path, source, environment={"RAY_ADDRESS": context.address_info["address"]})
+    assert done.stdout.strip() == "3.0"
+
+
+def test_the_address_local_always_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
+    context = start(num_cpus=3)
+    source = """
+        import ray
+        ray.init("local", num_cpus=1, include_dashboard=False)
+        print(ray.cluster_resources()["CPU"])
+    """
+    done = run_source(tmp_path, source, environment={"RAY_ADDRESS": context.address_info["address"]})
+    assert done.stdout.strip() == "1.0"
+
+
+def test_automatic_init_can_be_switched_off(tmp_path: Path) -> None:
+    source = """
+        import ray
+        try:
+            ray.put(1)
+        except Exception:
+            print("refused", ray.is_initialized())
+    """
+    done = run_source(tmp_path, source, environment={"RAY_ENABLE_AUTO_CONNECT": "0"})
+    assert done.stdout.strip() == "refused False"
+
+
+def test_environment_variables_of_the_job_reach_its_workers() -> None:
+    start(runtime_env={"env_vars": {"DISH": "toast"}})
+    read = ray.remote(lambda: os.environ.get("DISH"))
+    assert ray.get(read.remote()) == "toast"
+    assert ray.get_runtime_context().runtime_env["env_vars"] == {"DISH": "toast"}
+
+
 def test_joining_a_cluster_refuses_to_redefine_its_resources(tmp_path: Path) -> None:
     context = start()
     source = f"import ray\nray.init(address={context.address_info['address']!r}, num_cpus=8)\n"

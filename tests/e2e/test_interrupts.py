@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import ray
-from ray.exceptions import TaskCancelledError
+from rayd.shell import procfs
 
 from .conftest import StartProgram
-from .support import Program, Record, all_gone, only_daemon, process_titles, status, until
-from rayd.shell import procfs
+from .support import Program, all_gone, only_daemon, status, until
 
 WAITS = """
     import asyncio, sys, time
