@@ -373,8 +373,7 @@ class Actors:
 
     def worker_lost(self, worker: Worker, cause: dict[str, Any], stderr: list[str], unread: list[bytes]) -> None:
         """The actor's process is gone."""
-        tasks = list(worker.inflight.values())
-        worker.inflight.clear()
+        tasks = self.tasks.take_mail(worker)
         self.tasks.give_back(worker)
         actor = self.by_id.get(worker.actor or b"")
         if actor is None or actor.worker is not worker or actor.state is ActorState.DEAD:

@@ -168,8 +168,9 @@ def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
     for parent, children in node.state.children.items():
         assert parent in tasks, f"children of {parent.hex()}, which is over, are remembered"
         assert not all(child.done for child in children.values()), f"children of {parent.hex()} are over"
+    mailed = {tid for worker in node.state.pool.workers.values() for tid in worker.inflight}
     for tid in node.state.bodies:
-        assert tid in tasks, f"the body of {tid.hex()}, which is over, is kept"
+        assert tid in mailed, f"the body of {tid.hex()} is kept for no worker"
     for tid, stream in node.streams.by_task.items():
         assert stream.task.done == stream.ended, f"stream {tid.hex()} has not noticed that its task is over"
         assert not (stream.ended and stream.closed), f"stream {tid.hex()} is over and kept"

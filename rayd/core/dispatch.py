@@ -244,6 +244,7 @@ class Dispatcher:
 
     def _queue_again(self, task: Task) -> None:
         """Before all others: it was handed out once."""
+        self.state.bodies.pop(task.tid, None)
         task.worker = 0
         if task.stopped:
             self.finish(task, FAULT, cancelled(task), None)
@@ -353,7 +354,10 @@ class Dispatcher:
                 siblings.pop(task.tid, None)
                 if not siblings:
                     del children[parent]
-        self.state.bodies.pop(task.tid, None)
+        if self.state.bodies:
+            worker = self.state.pool.workers.get(task.worker)
+            if worker is None or task.tid not in worker.inflight:  # else it was cancelled and will yet be asked for
+                self.state.bodies.pop(task.tid, None)
 
     # ---- workers come, wait and go -----------------------------------------------------------------------------------
 
@@ -410,9 +414,8 @@ class Dispatcher:
         must not run twice before it begins another.
         """
         unbegun = set(unread)
-        tasks = list(worker.inflight.values())
+        tasks = self.take_mail(worker)
         read = [task for task in tasks if task.tid not in unbegun]
-        worker.inflight.clear()
         self.give_back(worker)
         for task in reversed(tasks):
             if task.tid in unbegun:
@@ -422,6 +425,14 @@ class Dispatcher:
                 self._queue_again(task)
             elif not self._retry(task):
                 self.finish(task, FAULT, crashed(task, worker, cause, stderr), None)
+
+    def take_mail(self, worker: Worker) -> list[Task]:
+        """All that a worker that has gone had been mailed, oldest first."""
+        tasks = list(worker.inflight.values())
+        worker.inflight.clear()
+        for task in tasks:
+            self.state.bodies.pop(task.tid, None)
+        return tasks
 
     # ---- cancellation ------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,26 @@ def test_a_mailed_task_that_has_not_begun_is_over_at_once(world: World) -> None:
     assert is_cancelled(driver.fault(returned(tids[2])), tids[2])
 
 
+def test_a_mailed_task_with_large_arguments_can_still_be_fetched_after_it_was_cancelled(world: World) -> None:
+    """Its worker learns from STOP_TASK not to run it; a body that is refused would leave it with nothing to answer."""
+    driver = world.driver()
+    (worker,) = world.workers()
+    key = driver.spec()
+    driver.submit(key)
+    worker.run(run_us=1)
+    tids = [driver.submit(key, bytes(60_000)) for _ in range(3)]
+    worker.run(run_us=1)
+    worker.read()
+    driver.cancel(tids[2])
+    assert worker.take() == [[STOP_TASK, tids[2]]]
+    worker.done(tids[1])
+    worker.read()
+    assert worker.request(lambda req: (36, req, tids[2]))[0] == tids[2]  # BODY
+    worker.fail(tids[2])
+    assert not world.node.state.bodies
+    assert is_cancelled(driver.fault(returned(tids[2])), tids[2])
+
+
 def test_a_running_task_is_interrupted_and_its_own_answer_counts(world: World) -> None:
     driver = world.driver()
     (worker,) = world.workers()
