@@ -15,9 +15,9 @@ Rules
 
 from collections import deque
 from collections.abc import Callable
-from enum import IntEnum
-from typing import Any, Final
+from typing import Any
 
+from rayd.core.actor_record import Actor, ActorState, handle_info
 from rayd.core.dispatch import Dispatcher, cancelled, crashed, unsatisfiable
 from rayd.core.door import check_arguments
 from rayd.core.effect import KillWorker, RetireWorker, StartWorker
@@ -29,86 +29,6 @@ from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, Fault, fault
 from rayd.ids import actor_object_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
-
-# Calls mailed ahead of execution: enough to hide the round trip, few enough to be taken back.
-WINDOW_AHEAD: Final = 128
-
-
-class ActorState(IntEnum):
-    PENDING = 0
-    STARTING = 1
-    ALIVE = 2
-    RESTARTING = 3
-    DEAD = 4
-
-
-class Actor:
-    """One actor.
-
-    Attributes:
-        aid: actor id.
-        spec: its class; options carry name, lifetime, restarts and concurrency.
-        creation: the task that runs ``__init__``, kept for restarts.
-        queue: calls that may be mailed, in order.
-        stalled: calls of a caller whose first one waits for an argument.
-        window: how many calls may be in the worker's hands.
-        restarts_left: -1 for without end.
-        closing: the last handle has gone.
-        fault: why it is dead.
-    """
-
-    __slots__ = (
-        "aid",
-        "closing",
-        "creation",
-        "fault",
-        "name",
-        "namespace",
-        "ordered",
-        "placement",
-        "queue",
-        "restarts",
-        "restarts_left",
-        "spec",
-        "stalled",
-        "state",
-        "window",
-        "worker",
-    )
-
-    def __init__(self, aid: bytes, spec: Spec, creation: Task, namespace: str) -> None:
-        options = spec.options
-        self.aid = aid
-        self.spec = spec
-        self.creation = creation
-        self.state = ActorState.PENDING
-        self.worker: Worker | None = None
-        self.queue: deque[Task] = deque()
-        self.stalled: dict[int | bytes, deque[Task]] = {}
-        self.name = str(options.get("actor_name") or "")
-        self.namespace = str(options.get("namespace") or namespace)
-        self.ordered = not options.get("out_of_order", False)
-        self.window = int(options.get("concurrency", 1)) + WINDOW_AHEAD
-        self.restarts_left = int(options.get("max_restarts", 0))
-        self.restarts = 0
-        self.placement = Demand.of(options.get("placement") or {})
-        self.closing = False
-        self.fault: Fault | None = None
-
-    def idle(self) -> bool:
-        """Nothing queued, waiting or running; what was cancelled does not count."""
-        if self.stalled or (self.worker and self.worker.inflight):
-            return False
-        return all(task.done for task in self.queue)
-
-    @property
-    def detached(self) -> bool:
-        return bool(self.spec.options.get("detached"))
-
-    def title(self) -> str:
-        """How messages call it."""
-        label = f" {self.name!r}" if self.name else ""
-        return f"{self.spec.name}{label} ({self.aid.hex()})"
 
 
 class Actors:
@@ -501,8 +421,3 @@ class Actors:
 def _row_of(actor: Actor, task: Task) -> int | bytes:
     """What a call that waits for an argument holds back: its caller's later calls, or nothing but itself."""
     return task.conn if actor.ordered else task.tid
-
-
-def handle_info(actor: Actor) -> dict[str, Any]:
-    """What a client needs to make a handle."""
-    return {"actor_id": actor.aid, "meta": actor.spec.options.get("meta", b""), "name": actor.name}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rayd.core.actor import Actor, ActorState
+from rayd.core.actor_record import Actor, ActorState
 from rayd.core.objects import ALLOCATED, PENDING
 from rayd.core.resources import UNITS_PER_ONE
 from rayd.core.task import STREAMING, Task

@@ -1,6 +1,6 @@
 """Names of actors in a cluster, by namespace."""
 
-from rayd.core.actor import Actor
+from rayd.core.actor_record import Actor
 from rayd.errors import NAME_TAKEN, Fault, fault
 
 

@@ -8,7 +8,8 @@ the last of them has gone.
 from collections import deque
 from typing import Any, Final
 
-from rayd.core.actor import Actor, Actors
+from rayd.core.actor import Actors
+from rayd.core.actor_record import Actor
 from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import KillWorker, StartWorker
 from rayd.core.state import Conn, Job, NodeState

@@ -9,7 +9,8 @@ or a process.
 from collections.abc import Callable
 from typing import Any, Final
 
-from rayd.core.actor import Actor, Actors
+from rayd.core.actor import Actors
+from rayd.core.actor_record import Actor
 from rayd.core.check import check
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher

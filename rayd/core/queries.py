@@ -5,7 +5,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rayd.core.actor import Actor, Actors, ActorState, handle_info
+from rayd.core.actor import Actors
+from rayd.core.actor_record import Actor, ActorState, handle_info
 from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import StopDaemon
 from rayd.core.state import Conn, NodeState

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 
 from ray import exceptions
-from ray._executor import Running, Work, cancelled_text, running_call
+from ray._work import Running, Work, cancelled_text, run_us, running_call
 from rayd.wire import messages as m
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class _Loop:
                     result = await result
                 if inspect.isasyncgen(result):
                     await self._stream(call, result)
-                    executor.client.link.post_quietly((m.DONE, tid, m.INLINE, b"", [], _us(started)))
+                    executor.client.link.post_quietly((m.DONE, tid, m.INLINE, b"", [], run_us(started)))
                 else:
                     executor._deliver(call, result, started)
         except asyncio.CancelledError as error:
@@ -229,7 +229,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 def _refuse_stopped(executor: "Executor", call: Running) -> None:
     if call.tid in executor.stopped:
         raise exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(call.what.name, call.tid))
-
-
-def _us(started: int) -> int:
-    return (time.perf_counter_ns() - started) // 1000

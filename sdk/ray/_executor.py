@@ -14,8 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
@@ -27,6 +25,7 @@ from ray._errors import capture, dump_error
 from ray._generators import DynamicObjectRefGenerator
 from ray._refs import ObjectRef
 from ray._serialize import deserialize, dumps, serialize
+from ray._work import Running, Work, cancelled_text, run_us, running_call, show_gpus, timeval
 from rayd.shell.output import MARK
 from rayd.wire import messages as m
 
@@ -37,40 +36,6 @@ IDLE_S: Final = 0.2
 _STOPPED_MAX: Final = 4096
 # A streaming task that never waits looks this often whether its consumer is still there.
 LOOK_S: Final = 0.02
-
-
-@dataclass(slots=True)
-class Work:
-    """What a worker knows of one spec: how to run it."""
-
-    cid: int
-    kind: str
-    name: str
-    function: Any
-    num_returns: int
-    dynamic: bool
-    retry: bool | tuple[type[BaseException], ...]
-    backpressure: int
-    options: dict[str, Any]
-    repeatable: bool = True
-
-
-@dataclass(slots=True)
-class Running:
-    """One task or call in execution.
-
-    Attributes:
-        tid: task id.
-        what: its spec.
-        gpus: GPU ids granted.
-    """
-
-    tid: bytes
-    what: Work
-    gpus: list[int]
-
-
-running_call: ContextVar[Running | None] = ContextVar("running_call", default=None)
 
 
 class Executor:
@@ -114,7 +79,7 @@ class Executor:
         """Run what comes until the mailbox is closed; returns the exit code."""
         signal.signal(signal.SIGINT, self._on_interrupt)
         self.mailbox.setblocking(True)
-        idle_after = _timeval(IDLE_S)
+        idle_after = timeval(IDLE_S)
         self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, idle_after)
         receive = self.mailbox.recv
         more = False
@@ -161,7 +126,7 @@ class Executor:
 
     def wait_without_limit(self) -> None:
         """Reading the mailbox blocks until something comes."""
-        self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(0.0))
+        self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(0.0))
 
     def run_body(self, body: list[Any]) -> bool:
         """Run one body in this thread; returns its hint that another follows."""
@@ -182,7 +147,7 @@ class Executor:
             self._label = title
             self.label(f"ray::{title}" if self.actor else f"ray::{title}()", self._shown or title)
         if gpus or self.client.info["gpus"]:
-            _show_gpus(gpus)
+            show_gpus(gpus)
         started = time.perf_counter_ns()
         try:
             try:
@@ -313,15 +278,15 @@ class Executor:
         what = call.what
         if what.num_returns == STREAMING:
             self._stream(call, result)
-            message: Any = (m.DONE, call.tid, m.INLINE, b"", [], _us(started))
+            message: Any = (m.DONE, call.tid, m.INLINE, b"", [], run_us(started))
         elif what.dynamic:
             refs = self._put_all(call, result)
             kind, data, contained = self.pack_result(DynamicObjectRefGenerator(refs), what.name)
-            message = (m.DONE, call.tid, kind, data, contained, _us(started))
+            message = (m.DONE, call.tid, kind, data, contained, run_us(started))
         else:
             values = [] if what.num_returns == 0 else list(self._exactly(what, result))
             results = [self.pack_result(value, what.name) for value in values]
-            message = (m.DONE_MANY, call.tid, [list(row) for row in results], _us(started))
+            message = (m.DONE_MANY, call.tid, [list(row) for row in results], run_us(started))
         self.client.link.post_quietly(message)
 
     def _put_all(self, call: Running, items: Any) -> list[ObjectRef[Any]]:
@@ -391,7 +356,7 @@ class Executor:
         retry = what.retry is True or (what.retry and isinstance(error, what.retry))
         data = self._dump(error, what)
         kind = m.RETRYABLE if retry and not isinstance(error, exceptions.TaskCancelledError) else m.ERROR
-        self.client.link.post_quietly((m.DONE, call.tid, kind, data, [], _us(started)))
+        self.client.link.post_quietly((m.DONE, call.tid, kind, data, [], run_us(started)))
 
     def _dump(self, error: BaseException, what: Work) -> bytes:
         if isinstance(error, exceptions.TaskCancelledError):
@@ -433,7 +398,7 @@ class Executor:
         self._shown = what.name
         self.label(f"ray::{what.name}.__init__", what.name)
         if gpus or self.client.info["gpus"]:
-            _show_gpus(gpus)
+            show_gpus(gpus)
         init = Work(what.cid, "task", f"{what.name}.__init__", None, 1, False, False, 0, options)
         self.main = call = Running(tid, init, gpus)
         started = time.perf_counter_ns()
@@ -444,7 +409,7 @@ class Executor:
                 with contextlib.suppress(Exception):
                     self._shown = repr(self.instance)
             self.label(f"ray::{what.name}", self._shown)
-            self.client.link.post_quietly((m.DONE, tid, m.INLINE, b"\x80\x05N.", [], _us(started)))
+            self.client.link.post_quietly((m.DONE, tid, m.INLINE, b"\x80\x05N.", [], run_us(started)))
         except BaseException as error:
             self.fail(call, error, started)
         finally:
@@ -525,21 +490,3 @@ class Executor:
             for fd in (1, 2):
                 with contextlib.suppress(OSError):
                     os.write(fd, mark)
-
-
-def cancelled_text(name: str, tid: bytes) -> str:
-    """What TaskCancelledError says."""
-    return f"Task {name} ({tid.hex()}) was cancelled by ray.cancel()."
-
-
-def _us(started: int) -> int:
-    return (time.perf_counter_ns() - started) // 1000
-
-
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return whole.to_bytes(8, "little") + int((seconds - whole) * 1e6).to_bytes(8, "little")
-
-
-def _show_gpus(gpus: list[int]) -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))

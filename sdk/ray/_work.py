@@ -1,0 +1,59 @@
+"""What a worker runs: a spec it has learned, and one execution of it."""
+
+import os
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class Work:
+    """What a worker knows of one spec: how to run it."""
+
+    cid: int
+    kind: str
+    name: str
+    function: Any
+    num_returns: int
+    dynamic: bool
+    retry: bool | tuple[type[BaseException], ...]
+    backpressure: int
+    options: dict[str, Any]
+    repeatable: bool = True
+
+
+@dataclass(slots=True)
+class Running:
+    """One task or call in execution.
+
+    Attributes:
+        tid: task id.
+        what: its spec.
+        gpus: GPU ids granted.
+    """
+
+    tid: bytes
+    what: Work
+    gpus: list[int]
+
+
+running_call: ContextVar[Running | None] = ContextVar("running_call", default=None)
+
+
+def cancelled_text(name: str, tid: bytes) -> str:
+    """What TaskCancelledError says."""
+    return f"Task {name} ({tid.hex()}) was cancelled by ray.cancel()."
+
+
+def run_us(started: int) -> int:
+    return (time.perf_counter_ns() - started) // 1000
+
+
+def timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return whole.to_bytes(8, "little") + int((seconds - whole) * 1e6).to_bytes(8, "little")
+
+
+def show_gpus(gpus: list[int]) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
