@@ -173,7 +173,7 @@ def run(config, ready, fork_server):
 """)
     run(*START)
     record = sessions.find("auto")
-    assert len(procfs.members(record.pid)) == 2
+    assert len(procfs.members(record.pid)) == 3  # the daemon, its fork server, and what it has started
     run("stop", "--force")
     assert procfs.members(record.pid) == []
 
