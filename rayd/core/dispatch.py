@@ -384,6 +384,10 @@ class Dispatcher:
 
     def taken_back(self, worker: Worker, tids: list[bytes]) -> None:
         """These mailed tasks were never read: queue them again, in order, at no cost to their retries."""
+        if worker.actor is not None:  # given to it in the step that asked for this: what was drained is its own
+            for tid in tids:
+                self.mail(worker, worker.inflight.pop(tid))
+            return
         for tid in reversed(tids):
             self._queue_again(worker.inflight.pop(tid))
         self.crowded.pop(worker.wid, None)

@@ -299,6 +299,22 @@ class Play:
             worker = rng.choice(self.busy())
             worker.blocked() if rng.random() < 0.6 else worker.resumed()
 
+    def burst(self, rng: Random) -> None:
+        """A worker does several things, of which the core hears at once."""
+        if not self.busy():
+            return
+        worker = rng.choice(self.busy())
+        if not self.heard(worker):
+            return
+        with worker.together():
+            worker.blocked()
+            if rng.random() < 0.8:
+                worker.resumed()
+            for tid in worker.begun[: rng.randrange(1, 4)]:
+                self.answer(worker, tid, rng.choice(["value", "value", "error"]), 1)
+            if rng.random() < 0.3:
+                worker.send((m.RELEASE, []), (m.HOLD, []), (m.WANT, []))
+
     def exit_actor(self, rng: Random) -> None:
         if self.busy() and rng.random() < 0.2:
             worker = rng.choice(self.busy())
@@ -389,6 +405,7 @@ DOINGS: dict[Callable[[Play, Random], None], int] = {
     Play.finish: 14,
     Play.item: 4,
     Play.block: 3,
+    Play.burst: 6,
     Play.exit_actor: 1,
 }
 

@@ -7,7 +7,7 @@ import pytest
 from rayd.core.dispatch import SLOW_NS_MIN
 from rayd.core.effect import TakeBack
 from rayd.wire.messages import INLINE, STOP_TASK, VALUE
-from world import Peer, WorkerPeer, World, returned
+from world import Peer, WorkerPeer, World, creation, returned
 
 # Looked at every SLOW_NS_MIN, so noticed after two of them at the latest.
 SLOW_MS = 2 * SLOW_NS_MIN / 1e6
@@ -276,3 +276,19 @@ def test_a_cancelled_task_that_is_taken_back_is_not_mailed_again(world: World) -
     assert worker.take() == [[STOP_TASK, tids[2]]]
     assert world.take() == [TakeBack(worker.wid)]
     assert worker.run_all(run_us=10_000) == [tids[0], tids[1], tids[3]]
+
+
+def test_a_worker_that_has_become_an_actor_before_its_mailbox_is_drained_keeps_what_it_is_for(world: World) -> None:
+    """TakeBack is carried out after the step, in which the same worker may have been given to an actor."""
+    driver = world.driver()
+    (worker,) = world.workers()
+    _, (running, queued) = short(world, driver, worker, 2)
+    aid = driver.create(driver.actor_class(placement={"CPU": 1}))
+    worker.read()
+    with worker.together():  # it waited, went on and finished both before the core looked
+        worker.blocked()
+        worker.resumed()
+        worker.done(running)
+        worker.done(queued)
+    assert world.take() == [TakeBack(worker.wid)]
+    assert worker.run_all() == [creation(aid)]
