@@ -20,6 +20,8 @@ from .support import REPOSITORY, finish_program, run_program, run_source, start_
 
 OWN_PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
 SEEDS = Path(os.environ.get("RAYD_SEEDS") or REPOSITORY.parent / "shared" / "seeds").resolve()
+# Modules without which a program of our own cannot run.
+NEEDS = {"gang": "ray.util.placement_group"}
 # These sleep nearly all of their time, so they run beside the others.
 LONG_SLEEPERS = {"uneven tasks with get", "uneven tasks with wait"}
 
@@ -28,8 +30,15 @@ needs_documents = pytest.mark.skipif(
 )
 
 
+def need(module):
+    """Skip the test where there is no such module."""
+    if module:
+        pytest.importorskip(module, reason=f"{module} is not part of this version")
+
+
 @pytest.mark.parametrize("program", OWN_PROGRAMS, ids=lambda path: path.stem)
 def test_an_own_program_with_the_calls_of_the_seeds_runs(program):
+    need(NEEDS.get(program.stem, ""))
     done = run_program(program)
     assert done.stdout.rstrip().endswith("ok")
     assert "Traceback" not in done.stderr
@@ -63,8 +72,7 @@ def case(block):
 @pytest.mark.time_limit(300)
 @pytest.mark.parametrize("block", [case(block) for block in BLOCKS])
 def test_a_program_printed_in_a_seed_runs(block, tmp_path, long_sleepers):
-    if block.needs:
-        pytest.importorskip(block.needs, reason=f"{block.needs} is not part of this version")
+    need(block.needs)
     done = long_sleepers[block.name].result() if block.name in LONG_SLEEPERS else run_block(block, tmp_path)
     assert re.search(block.printed, done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stderr

@@ -1,14 +1,7 @@
 """Three bundles reserved at once, and an actor in each of them."""
 
-import sys
-
-try:
-    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
-except ModuleNotFoundError:
-    print("placement groups are not part of this version; ok")
-    sys.exit()
-
 import ray
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
 ray.init(num_cpus=6)
 
