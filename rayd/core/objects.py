@@ -94,11 +94,12 @@ class ObjectTable:
         """A value that is complete from the start, held by ``conn``."""
         if oid in self.entries:
             return
-        entry = self.entries[oid] = Entry(kind, data, None)
+        entry = Entry(kind, data, None)
         entry.holds = 1
         entry.holders = conn
         if contained:
             entry.contained = self._hold_all(contained)
+        self.entries[oid] = entry  # only now: what would hold itself would never be freed
 
     def allocate(self, req: int, oid: bytes, size: int, conn: int, describe: Callable[[int], str]) -> None:
         """Reserve bytes and answer the request with their offset, or with the reason why not."""
