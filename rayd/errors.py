@@ -14,12 +14,14 @@ OUT_OF_MEMORY: Final = "out_of_memory"  # details: as worker_crashed, plus figur
 ACTOR_DIED: Final = (
     "actor_died"  # details: actor_id hex, cause..., init_failed bool, pickled error under "error" if __init__ raised
 )
+# A further detail of actor_died: intended bool, whether somebody wanted it; then nobody need be told.
 ACTOR_UNAVAILABLE: Final = "actor_unavailable"
 CANCELLED: Final = "cancelled"  # details: task_id hex
 OBJECT_LOST: Final = "object_lost"
 STORE_FULL: Final = "store_full"  # details: asked, capacity, used, holders [[description, bytes]]
 UNSCHEDULABLE: Final = "unschedulable"
 PENDING_CALLS: Final = "pending_calls_limit"
+GROUP_REMOVED: Final = "placement_group_removed"  # details: group_id hex; actor_id hex if it is an actor's
 NAME_TAKEN: Final = "name_taken"
 NOT_FOUND: Final = "not_found"
 BAD_REQUEST: Final = "bad_request"

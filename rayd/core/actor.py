@@ -18,9 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rayd.core.actor_record import Actor, ActorState, handle_info
-from rayd.core.dispatch import Dispatcher, cancelled, crashed, unsatisfiable
+from rayd.core.allotment import Allotment, fitting
+from rayd.core.dispatch import Dispatcher
 from rayd.core.door import check_arguments
 from rayd.core.effect import KillWorker, RetireWorker, StartWorker
+from rayd.core.faults import cancelled, crashed
 from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec, Task
@@ -64,9 +66,9 @@ class Actors:
             objects.pin([actor_object_id(aid)])
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
         creation.missing = objects.subscribe(creation, deps)
-        missing = self.state.ledger.can_ever_fit(actor.placement)
-        if missing:
-            self.state.warn(spec.job, unsatisfiable(f"actor {actor.title()}", missing))
+        text = self.state.whyever_not(spec, actor.placement, f"actor {actor.title()}")
+        if text:
+            self.state.warn(spec.job, text)
         if creation.missing == 0:
             self._place_soon(actor)
         return actor
@@ -79,6 +81,9 @@ class Actors:
                 text = f"The actor {actor.title()} was not created: an argument of its constructor is an error."
                 self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, **detail))
                 return
+        if actor.spec.fault is not None:
+            self._die(actor, {**actor.spec.fault, "actor_id": actor.aid.hex()})
+            return
         self.placing[actor.aid] = actor
         self.state.dirty = True
 
@@ -86,35 +91,32 @@ class Actors:
         """Give pending actors a worker, oldest first, as far as resources and processes allow."""
         state = self.state
         wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
-        reserved: list[Demand] = []
+        reserved: list[tuple[Allotment, list[int], Demand]] = []
         for aid, actor in list(self.placing.items()):
             spec = actor.spec
-            if not state.ledger.fits(actor.placement) or (spec.gpus and not state.gpus.fits(spec.gpus)):
-                continue
-            if not state.ledger.fits(spec.demand):
+            source = fitting(spec.sources, actor.placement, spec.demand)
+            if source is None:
                 continue
             key = (spec.job, spec.env)
             worker = state.pool.take_idle(key)
             if worker is None:
                 wanted[key] = wanted.get(key, 0) + 1
-                state.ledger.take(spec.demand)  # so that no more are started than can be used
-                reserved.append(spec.demand)
+                gpus = source.take(spec.demand)  # so that no more are started than can be used
+                reserved.append((source, gpus, spec.demand))
                 continue
             del self.placing[aid]
-            self._start_on(actor, worker)
-        for demand in reserved:
-            state.ledger.give(demand)
+            self._start_on(actor, worker, source)
+        for source, gpus, demand in reserved:
+            source.give(demand, gpus)
         for key, count in wanted.items():
             room = STARTING_MAX - state.pool.starting_total()
             for _ in range(min(count - state.pool.starting.get(key, 0), room)):
                 started = state.pool.new(key)
                 state.effects.others.append(StartWorker(started.wid, key[0], key[1]))
 
-    def _start_on(self, actor: Actor, worker: Worker) -> None:
+    def _start_on(self, actor: Actor, worker: Worker, source: Allotment) -> None:
         state, spec = self.state, actor.spec
-        state.ledger.take(spec.demand)
-        worker.held = spec.demand
-        worker.gpus = state.gpus.take(spec.gpus) if spec.gpus else []
+        worker.take(source, spec.demand)
         worker.spec = spec
         worker.state = WorkerState.ACTOR
         worker.actor = actor.aid
@@ -256,7 +258,7 @@ class Actors:
             f"The actor {actor.title()} ended because all handles to it went out of scope."
             " Keep a handle to keep it alive."
         )
-        return fault(ACTOR_DIED, text, actor_id=actor.aid.hex())
+        return fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), intended=True)
 
     def _end(self, actor: Actor) -> None:
         worker = actor.worker
@@ -275,14 +277,14 @@ class Actors:
         if actor.worker is None:
             if no_restart:
                 text = f"The actor {actor.title()} died: it was killed by ray.kill() before it had started."
-                self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex()))
+                self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex(), intended=True))
             return
         actor.worker.fate = "it was killed by ray.kill()"
         self.state.effects.others.append(KillWorker(actor.worker.wid))
         if no_restart:
             # Known dead from this moment, although the process takes a little longer.
             text = f"The actor {actor.title()} died: it was killed by ray.kill()."
-            self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex(), pid=actor.worker.pid))
+            self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex(), pid=actor.worker.pid, intended=True))
 
     def exiting(self, worker: Worker) -> None:
         """The actor's own code called exit_actor: an intended end, so no restart."""
@@ -332,7 +334,12 @@ class Actors:
         text = worker.fate or cause["text"]
         tail = "".join(f"\n  {line}" for line in stderr)
         said = f"\nIts last lines on stderr:{tail}" if stderr else ""
-        why.update(code=ACTOR_DIED, actor_id=actor.aid.hex(), message=f"The actor {actor.title()} died: {text}.{said}")
+        why.update(
+            code=ACTOR_DIED,
+            actor_id=actor.aid.hex(),
+            intended=worker.fate is not None,
+            message=f"The actor {actor.title()} died: {text}.{said}",
+        )
         return why
 
     def _unavailable(self, actor: Actor, why: Fault) -> Fault:
@@ -404,6 +411,21 @@ class Actors:
                 self.state.effects.others.append(KillWorker(worker.wid))
             self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex()))
         return bool(found)
+
+    def end_in_group(self, gid: bytes, why: Fault) -> None:
+        """A placement group is removed: its actors end with it, without a restart."""
+        for actor in list(self.by_id.values()):
+            if actor.spec.options.get("group") != gid or actor.state is ActorState.DEAD:
+                continue
+            worker = actor.worker
+            actor.restarts_left = 0
+            if worker is None:
+                self._die(actor, {**why, "actor_id": actor.aid.hex()})
+                continue
+            worker.fate = "its placement group was removed"
+            self.state.effects.others.append(KillWorker(worker.wid))
+            text = f"The actor {actor.title()} died: {why['message']}"
+            self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), pid=worker.pid, intended=True))
 
     def reply_exists(self, conn: Conn, req: int, actor: Actor) -> None:
         """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""

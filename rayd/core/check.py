@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rayd.core.actor_record import Actor, ActorState
+from rayd.core.allotment import Allotment, fitting
 from rayd.core.objects import ALLOCATED, PENDING
-from rayd.core.resources import UNITS_PER_ONE
+from rayd.core.resources import UNITS_PER_ONE, Demand
 from rayd.core.task import STREAMING, Task
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 from rayd.ids import ACTOR_OBJECT_SUFFIX, actor_object_id
@@ -28,6 +29,7 @@ def check(node: "Node") -> None:
     state.ledger.check()
     state.gpus.check()
     state.objects.check()
+    node.groups.check()
     tasks = {task.tid: task for task in known_tasks(node)}
     _check_holds(node, tasks)
     _check_store(node)
@@ -92,16 +94,36 @@ def _check_store(node: "Node") -> None:
 
 
 def _check_resources(node: "Node") -> None:
-    """Free plus held is the total, debt counted as negative; so for each GPU."""
-    ledger, balance = node.state.ledger, Counter[str]()
-    gpus = [round(share * UNITS_PER_ONE) for share in node.state.gpus.shares()]
+    """Whatever resources come from, what is free there and what was taken are all there is."""
+    whole = node.state.whole
+    reserved = [pair for group in node.groups.by_id.values() for pair in zip(group.demands, group.gpus, strict=False)]
+    _check_allotment(node, whole, reserved)
+    bundles = [bundle for group in node.groups.by_id.values() for bundle in group.bundles]
+    for bundle in bundles:
+        _check_allotment(node, bundle, [])
     for worker in node.state.pool.workers.values():
+        assert (worker.held is None) == (worker.source is None), f"worker {worker.wid} holds what has no source"
+        known = worker.source is None or any(worker.source is source for source in [whole, *bundles])
+        assert known, f"worker {worker.wid} holds a part of what is no more"
+
+
+def _check_allotment(node: "Node", source: Allotment, reserved: list[tuple[Demand, list[int]]]) -> None:
+    """Free plus held is the total, debt counted as negative; so for each GPU."""
+    ledger, balance = source.ledger, Counter[str]()
+    gpus = [round(share * UNITS_PER_ONE) for share in source.gpus.shares()]
+    for bundle, indices in reserved:
+        for name, units in bundle.items:
+            balance[name] += units
+        gpus.append(sum(min(bundle.gpus, UNITS_PER_ONE) for _ in indices))
+    for worker in node.state.pool.workers.values():
+        if worker.source is not source:
+            continue
         for demand, sign in ((worker.held, 1), (worker.lent, -1)):
             for name, units in demand.items if demand is not None else ():
                 balance[name] += sign * units
-        for index in worker.gpus:
+        for _ in worker.gpus:
             assert worker.held is not None, f"worker {worker.wid} has GPUs and holds nothing"
-            gpus[index] += min(worker.held.units("GPU"), UNITS_PER_ONE)
+            gpus.append(min(worker.held.gpus, UNITS_PER_ONE))
     for amounts, sign in ((ledger.available(), 1), (ledger.debt(), -1)):
         for name, amount in amounts.items():
             balance[name] += sign * round(amount * UNITS_PER_ONE)
@@ -221,7 +243,7 @@ def _check_work_goes_on(node: "Node") -> None:
     """Nobody waits for what is free: an idle worker, or room for another one."""
     state = node.state
     for spec in node.tasks.waiting.values():
-        if state.ledger.fits(spec.demand) and state.gpus.fits(spec.gpus):
+        if fitting(spec.sources, spec.demand) is not None:
             key = (spec.job, spec.env)
             assert not state.pool.idle.get(key), f"{spec.name} waits while a worker is idle"
             coming = state.pool.starting.get(key) or state.pool.starting_total() >= STARTING_MAX

@@ -11,13 +11,15 @@ that nobody starves.
 from collections.abc import Callable
 from typing import Any, Final
 
+from rayd.core.allotment import fitting
 from rayd.core.door import check_arguments
 from rayd.core.effect import Interrupt, KillWorker, RetireWorker, StartWorker, TakeBack
+from rayd.core.faults import cancelled, crashed
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Spec, Task
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
-from rayd.errors import CANCELLED, OUT_OF_MEMORY, WORKER_CRASHED, fault
+from rayd.errors import CANCELLED, fault
 from rayd.ids import FIRST_RETURN, return_id
 from rayd.wire.messages import DATAGRAM_BYTES_MAX, ERROR, FAULT, RETRYABLE, STOP_TASK, STORED
 
@@ -93,6 +95,9 @@ class Dispatcher:
         if task.deps is not None and self.fail_on_bad_argument(task):
             return
         spec = task.spec
+        if spec.fault is not None:
+            self.refuse(task)
+            return
         if spec.job_ended and self.end_if_abandoned(task):
             return
         spec.queue.append(task)
@@ -114,6 +119,11 @@ class Dispatcher:
                 return True
         return False
 
+    def refuse(self, task: Task) -> None:
+        """End a task that has not begun and never can, as its spec says."""
+        if not task.done and task.spec.fault is not None:
+            self.finish(task, FAULT, task.spec.fault, None)
+
     def end_if_abandoned(self, task: Task) -> bool:
         """Cancel a task that has not begun and that nobody alive has submitted; whether it is over."""
         if not task.done and self.state.is_abandoned(task):
@@ -122,10 +132,10 @@ class Dispatcher:
         return task.done
 
     def _report_unsatisfiable(self, spec: Spec) -> None:
-        missing = self.state.ledger.can_ever_fit(spec.demand)
-        if missing:
+        text = self.state.whyever_not(spec, spec.demand, f"task {spec.name}")
+        if text:
             spec.reported = True
-            self.state.warn(spec.job, unsatisfiable(f"task {spec.name}", missing))
+            self.state.warn(spec.job, text)
 
     # ---- handing out -------------------------------------------------------------------------------------------------
 
@@ -149,15 +159,16 @@ class Dispatcher:
         state = self.state
         served = False
         key = (spec.job, spec.env)
-        while spec.queue and state.ledger.fits(spec.demand) and (not spec.gpus or state.gpus.fits(spec.gpus)):
+        while spec.queue:
+            source = fitting(spec.sources, spec.demand)
+            if source is None:
+                break
             worker = state.pool.take_idle(key)
             if worker is None:
                 self._start_workers(spec, key)
                 return served
             served = True
-            state.ledger.take(spec.demand)
-            worker.held = spec.demand
-            worker.gpus = state.gpus.take(spec.gpus) if spec.gpus else []
+            worker.take(source, spec.demand)
             worker.spec = spec
             worker.state = WorkerState.LEASED
             worker.leased_at = worker.progress_at = state.now
@@ -179,11 +190,9 @@ class Dispatcher:
 
     def _parallel(self, spec: Spec) -> int:
         """How many leases of this spec the free resources allow now."""
-        available = self.state.ledger.available()
-        asked = spec.demand.to_floats()
-        if not asked:
+        if not spec.demand:
             return STARTING_MAX
-        return max(1, int(min(available.get(name, 0.0) / amount for name, amount in asked.items())))
+        return max(1, sum(source.ledger.times(spec.demand) for source in spec.sources))
 
     def _refill(self, worker: Worker, spec: Spec) -> None:
         """Mail tasks until the worker has its share of the queue or its depth."""
@@ -248,6 +257,8 @@ class Dispatcher:
         task.worker = 0
         if task.stopped:
             self.finish(task, FAULT, cancelled(task), None)
+        elif task.spec.fault is not None:
+            self.refuse(task)
         elif not task.done and not (task.spec.job_ended and self.end_if_abandoned(task)):
             task.spec.queue.appendleft(task)
             self._awaits_worker(task.spec)
@@ -272,7 +283,7 @@ class Dispatcher:
                     self.retire(worker)
                 return
         goes_on = spec.queue and (self.state.now - worker.leased_at < LEASE_NS_MAX or not self._contended())
-        if goes_on and len(worker.inflight) * 2 <= spec.depth and not self.state.ledger.in_debt():
+        if goes_on and len(worker.inflight) * 2 <= spec.depth and not worker.in_debt():
             self._refill(worker, spec)
         if not worker.inflight:
             if spec.cid in self.waiting:  # its turn is over
@@ -285,19 +296,9 @@ class Dispatcher:
 
     def give_back(self, worker: Worker) -> None:
         """Return everything a worker holds."""
-        state = self.state
-        if worker.held is not None:
-            if worker.lent is not None:
-                state.ledger.force_take(worker.lent)
-                worker.lent = None
-            state.ledger.give(worker.held)
-            worker.held = None
-        if worker.gpus:
-            assert worker.spec is not None
-            state.gpus.give(worker.gpus, worker.spec.gpus)
-            worker.gpus = []
+        worker.give_back()
         self.crowded.pop(worker.wid, None)
-        state.dirty = True
+        self.state.dirty = True
 
     def _end_lease(self, worker: Worker) -> None:
         self.give_back(worker)
@@ -365,8 +366,7 @@ class Dispatcher:
         """The task waits in get: lend its CPUs out and take back what is queued behind it."""
         if worker.held is None or worker.lent is not None:
             return
-        worker.lent = worker.held.only("CPU")
-        self.state.ledger.give(worker.lent)
+        worker.lend()
         if worker.state is WorkerState.LEASED:
             worker.state = WorkerState.BLOCKED
             if len(worker.inflight) > 1:
@@ -376,8 +376,7 @@ class Dispatcher:
     def resumed(self, worker: Worker) -> None:
         if worker.lent is None:
             return
-        self.state.ledger.force_take(worker.lent)
-        worker.lent = None
+        worker.recall()
         worker.progress_at = self.state.now
         if worker.state is WorkerState.BLOCKED:
             worker.state = WorkerState.LEASED
@@ -428,7 +427,7 @@ class Dispatcher:
             if task is not read[-1] and task.spec.retries_max:
                 self._queue_again(task)
             elif not self._retry(task):
-                self.finish(task, FAULT, crashed(task, worker, cause, stderr), None)
+                self.finish(task, FAULT, task.spec.fault or crashed(task, worker, cause, stderr), None)
 
     def take_mail(self, worker: Worker) -> list[Task]:
         """All that a worker that has gone had been mailed, oldest first."""
@@ -457,42 +456,6 @@ class Dispatcher:
         else:
             self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
             self.state.effects.others.append(Interrupt(worker.wid))
-
-
-def cancelled(task: Task) -> dict[str, Any]:
-    """Fault of a cancelled task."""
-    return fault(
-        CANCELLED, f"Task {task.spec.name} ({task.tid.hex()}) was cancelled by ray.cancel().", task_id=task.tid.hex()
-    )
-
-
-def crashed(task: Task, worker: Worker, cause: dict[str, Any], stderr: list[str]) -> dict[str, Any]:
-    """Fault of a task whose worker died under it."""
-    text = worker.fate or cause["text"]
-    tail = "".join(f"\n  {line}" for line in stderr)
-    said = f"\nIts last lines on stderr:{tail}" if stderr else ""
-    code = OUT_OF_MEMORY if cause.get("kind") == "oom" else WORKER_CRASHED
-    return fault(
-        code,
-        f"The worker (pid {worker.pid}) running {task.spec.name} died: {text}.{said}",
-        cause=cause,
-        pid=worker.pid,
-        task=task.spec.name,
-        stderr=stderr,
-    )
-
-
-def unsatisfiable(what: str, missing: list[tuple[str, float, float]]) -> str:
-    """Tell what no node has, and how to get it."""
-    lacks = ", ".join(f"{asked:g} {name} (the cluster has {total:g})" for name, asked, total in missing)
-    flags = " ".join(
-        {"CPU": f"num_cpus={asked:g}", "GPU": f"num_gpus={asked:g}"}.get(name, f"resources={{{name!r}: {asked:g}}}")
-        for name, asked, _ in missing
-    )
-    return (
-        f"The {what} can never be scheduled: it asks for {lacks}. Ask for less, or start the cluster with {flags}."
-        " It stays pending until then."
-    )
 
 
 def _unset(_: Task) -> None:

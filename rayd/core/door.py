@@ -28,6 +28,36 @@ _BYTES: Final = frozenset({bytes})
 _ROW: Final = [int, bytes, list]
 
 
+_INFO: Final = {
+    "cwd": str,
+    "entrypoint": str,
+    "env_vars": dict,
+    "job": bytes,
+    "namespace": str,
+    "pid": int,
+    "sys_path": list,
+}
+
+
+def check_introduction(info: dict[str, Any]) -> None:
+    """Raise ProtocolError unless a client says of itself what can be used."""
+    for key, kind in _INFO.items():
+        if key in info and type(info[key]) is not kind:
+            raise ProtocolError(f"{key} of HELLO is {type(info[key]).__name__}, not {kind.__name__}")
+    check_environment(info.get("env_vars", {}))
+    if not all(type(path) is str for path in info.get("sys_path", [])):
+        raise ProtocolError("sys_path of HELLO has items that are no text")
+
+
+def check_environment(variables: dict[Any, Any]) -> None:
+    """Raise ProtocolError unless a process can be given these environment variables."""
+    for name, value in variables.items():
+        if not (type(name) is str and type(value) is str):
+            raise ProtocolError(f"the environment variable {name!r:.40} and its value must be text")
+        if not name or "=" in name or "\0" in name + value:
+            raise ProtocolError(f"there can be no environment variable {name!r:.40} with this value")
+
+
 def check_ids(*lists: Iterable[Any]) -> None:
     """Raise ProtocolError unless all are lists of ids."""
     for oids in lists:

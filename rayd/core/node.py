@@ -11,12 +11,23 @@ from typing import Any, Final
 
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
+from rayd.core.affinity import refusal
 from rayd.core.check import check
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
-from rayd.core.door import ONLY_TOOLS, ONLY_WORKERS, check_done, check_done_many, check_ids, check_values
+from rayd.core.door import (
+    ONLY_TOOLS,
+    ONLY_WORKERS,
+    check_done,
+    check_done_many,
+    check_environment,
+    check_ids,
+    check_introduction,
+    check_values,
+)
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
 from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.group import Groups
 from rayd.core.jobs import Jobs
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
@@ -24,8 +35,8 @@ from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Task
 from rayd.core.worker import IDLE_NS_MAX, WorkerState
-from rayd.errors import BAD_REQUEST, CANCELLED, NOT_FOUND, fault
-from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, JOB_ID_BYTES, TASK_ID_BYTES
+from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
+from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, TASK_ID_BYTES
 from rayd.store.arena import Arena
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
@@ -55,9 +66,10 @@ class Node:
         self.directory = Directory()
         self.actors = Actors(self.state, self.tasks, self._on_actor_death)
         self.jobs = Jobs(self.state, self.tasks, self.actors)
+        self.groups = Groups(self.state, self.tasks, self.actors)
         self.tasks.actor_ready = self.actors.ready
         self.state.bind(self.tasks.ready, self._unheld)
-        self.queries = Queries(self.state, self.tasks, self.actors, self.directory, facts)
+        self.queries = Queries(self.state, self.tasks, self.actors, self.directory, self.groups, facts)
 
         handlers: dict[int, Callable[[Conn, Any], None]] = {
             m.EXPORT: self._on_export,
@@ -116,6 +128,8 @@ class Node:
         finally:
             if state.dirty:
                 state.dirty = False
+                if self.groups.pending or self.groups.leaving:
+                    self.groups.dispatch()
                 if self.actors.placing:
                     self.actors.dispatch()
                 self.tasks.dispatch()
@@ -139,7 +153,7 @@ class Node:
                 raise ProtocolError(f"{m.NAMES[message[0]]} is not for a {conn.kind} to say")
             try:
                 handler(conn, message)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
                 raise ProtocolError(f"{m.NAMES[message[0]]} cannot be applied: {error!r}") from error
 
     def _on_event(self, event: Event) -> None:
@@ -175,6 +189,7 @@ class Node:
     # ---- connections -------------------------------------------------------------------------------------------------
 
     def _on_connected(self, event: Connected) -> None:
+        check_introduction(event.info)
         state = self.state
         if event.kind == "worker":
             worker = state.pool.workers.get(event.worker)
@@ -217,6 +232,7 @@ class Node:
             return
         if conn.kind == "driver":
             self.jobs.end(conn)
+            self.groups.end_job(conn.job)
         job = state.jobs.get(conn.job)
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
@@ -254,16 +270,8 @@ class Node:
         if oid.endswith(GENERATOR_SUFFIX):
             self._close_stream(oid[:TASK_ID_BYTES])
         if entry.kind >= m.ERROR and not entry.read:
-            self._report_unread(oid, entry)
+            self.state.report_unread(oid, entry.kind, entry.data)
         return False
-
-    def _report_unread(self, oid: bytes, entry: Entry) -> None:
-        """An error that nobody has asked for is gone with its last reference: its driver's terminal shall show it."""
-        job = self.state.jobs.get(oid[TASK_ID_BYTES - JOB_ID_BYTES : TASK_ID_BYTES])
-        if entry.kind == m.FAULT and entry.data["code"] == CANCELLED:
-            return
-        for conn in job.logs if job is not None else ():
-            self.state.effects.sends[conn].append((m.UNREAD, entry.kind, entry.data))
 
     def _close_stream(self, tid: bytes) -> None:
         """The consumer has gone: the producer stops at its next item."""
@@ -282,7 +290,15 @@ class Node:
         self.state.jobs[conn.job].exports[message[1]] = message[2]
 
     def _on_spec(self, conn: Conn, message: Any) -> None:
-        conn.specs[message[1]] = self.state.spec_for(conn.job, message[2])
+        check_environment(message[2].get("env_vars") or {})
+        spec = self.state.spec_for(conn.job, message[2])
+        facts = self.queries.facts
+        spec.unmet, spec.fault = refusal(spec.options, self.state.node_id, facts.get("labels") or {}, spec.name)
+        if spec.unmet:
+            spec.sources = ()
+        else:
+            self.groups.bind(spec)
+        conn.specs[message[1]] = spec
 
     def _on_create(self, conn: Conn, message: Any) -> None:
         req = message[1]

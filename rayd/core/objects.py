@@ -18,7 +18,7 @@ from rayd.core.task import Task
 from rayd.errors import OBJECT_LOST, STORE_FULL, fault
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import FAULT, INLINE, REPLY, STORED, VALUE
+from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, STORED, VALUE
 
 PENDING: Final = -1
 ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
@@ -61,6 +61,7 @@ class ObjectTable:
         effects: the core's way out.
         on_ready: called with a task whose last missing argument has been filled.
         on_unheld: called with the id of an entry that lost its last hold before it is freed; returns True to keep it.
+        on_lost_error: called with id, kind and data of an error that came when nobody held its object any more.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class ObjectTable:
         effects: Effects,
         on_ready: Callable[[Task], None],
         on_unheld: Callable[[bytes, Entry], bool],
+        on_lost_error: Callable[[bytes, int, Any], None],
     ) -> None:
         self.entries: dict[bytes, Entry] = {}
         self.arena = arena
         self._effects = effects
         self._on_ready = on_ready
         self._on_unheld = on_unheld
+        self._on_lost_error = on_lost_error
         self._unpinned: deque[bytes] = deque()
         self._unpinning = False
         self._filled: deque[Task] = deque()
@@ -121,7 +124,7 @@ class ObjectTable:
             return
         entry.kind = STORED
         if contained:
-            entry.contained = self._hold_all(contained)
+            entry.contained = self._hold_all(other for other in contained if other != oid)
         self._announce(oid, entry)
 
     def fill(self, oid: bytes, kind: int, data: Any, contained: list[bytes] | None) -> None:
@@ -130,14 +133,16 @@ class ObjectTable:
         if entry is None or entry.kind != PENDING:
             if kind == STORED:
                 self.drop_stored(data)
+            elif entry is None and kind >= ERROR:
+                self._on_lost_error(oid, kind, data)
             return
         if kind == STORED:
             data = self._adopt(data)
         entry.kind = kind
         entry.data = data
         entry.task = None
-        if contained:
-            entry.contained = self._hold_all(contained)
+        if contained:  # what held itself would never be freed
+            entry.contained = self._hold_all(other for other in contained if other != oid)
         if entry.waiters is not None or entry.dependents is not None:
             self._announce(oid, entry)
 

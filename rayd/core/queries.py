@@ -15,6 +15,7 @@ from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
 
 if TYPE_CHECKING:
     from rayd.core.directory import Directory
+    from rayd.core.group import Groups
 
 Answer: TypeAlias = tuple[bool, Any]
 
@@ -27,12 +28,19 @@ class Queries:
     """
 
     def __init__(
-        self, state: NodeState, tasks: Dispatcher, actors: Actors, directory: "Directory", facts: dict[str, Any]
+        self,
+        state: NodeState,
+        tasks: Dispatcher,
+        actors: Actors,
+        directory: "Directory",
+        groups: "Groups",
+        facts: dict[str, Any],
     ) -> None:
         self.state = state
         self.tasks = tasks
         self.actors = actors
         self.directory = directory
+        self.groups = groups
         self.facts = facts
         self._kv: dict[tuple[str, bytes], bytes] = {}
         self.methods: dict[str, Callable[[Conn, dict[str, Any]], Answer]] = {
@@ -41,6 +49,10 @@ class Queries:
             "cluster_resources": self.cluster_resources,
             "exit_actor": self.exit_actor,
             "get_actor": self.get_actor,
+            "group_create": self.group_create,
+            "group_find": self.group_find,
+            "group_remove": self.group_remove,
+            "group_table": self.group_table,
             "is_actor_call": self.is_actor_call,
             "kv_del": self.kv_del,
             "kv_get": self.kv_get,
@@ -101,6 +113,34 @@ class Queries:
         entry = self.state.objects.entries.get(params["oid"])
         return True, entry is not None and entry.task is not None and entry.task.actor is not None
 
+    # ---- placement groups --------------------------------------------------------------------------------------------
+
+    def group_create(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Reserve bundles. params: as ``Groups.create``."""
+        job = self.state.jobs[conn.job]
+        why = self.groups.create(conn.job, job.namespace, params)
+        return why is None, why
+
+    def group_remove(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Give a group's bundles back; params: group_id."""
+        self.groups.remove(bytes(params["group_id"]))
+        return True, None
+
+    def group_find(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """A named group of the caller's namespace; params: name."""
+        space = self.state.jobs[conn.job].namespace
+        group = self.groups.find(space, str(params["name"]))
+        if group is None:
+            text = f"There is no placement group named {params['name']!r} in namespace {space!r}. Create it first."
+            return False, fault(NOT_FOUND, text)
+        return True, self.groups.row(group)
+
+    def group_table(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Rows of all groups, or of one; params: group_id (optional)."""
+        wanted = params.get("group_id")
+        groups = self.groups.by_id.values() if wanted is None else filter(None, [self.groups.by_id.get(bytes(wanted))])
+        return True, [self.groups.row(group) for group in groups]
+
     # ---- resources ---------------------------------------------------------------------------------------------------
 
     def cluster_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
@@ -133,14 +173,16 @@ class Queries:
 
     def _demands(self) -> list[dict[str, Any]]:
         rows = [
-            (spec.name, spec.demand.to_floats(), sum(not task.done for task in spec.queue))
+            (spec.name, spec.demand.to_floats(), sum(not task.done for task in spec.queue), spec, spec.demand)
             for spec in self.tasks.waiting.values()
         ]
-        rows += [(actor.spec.name, actor.placement.to_floats(), 1) for actor in self.actors.placing.values()]
-        ledger = self.state.ledger
+        rows += [
+            (actor.spec.name, actor.placement.to_floats(), 1, actor.spec, actor.placement)
+            for actor in self.actors.placing.values()
+        ]
         demands = []
-        for name, amounts, count in rows:
-            infeasible = any(amount > ledger.totals().get(kind, 0.0) for kind, amount in amounts.items())
+        for name, amounts, count, spec, demand in rows:
+            infeasible = bool(self.state.whyever_not(spec, demand, name))
             demands.append(
                 {
                     "name": name,
@@ -188,21 +230,21 @@ class Queries:
 
     def kv_put(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """Returns whether the key was there before. params: namespace, key, value, overwrite."""
-        key = (str(params.get("namespace", "")), bytes(params["key"]))
+        key = (str(params.get("namespace", "")), _bytes(params["key"]))
         there = key in self._kv
         if not there or params.get("overwrite", True):
-            self._kv[key] = bytes(params["value"])
+            self._kv[key] = _bytes(params["value"])
         return True, there
 
     def kv_get(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, self._kv.get((str(params.get("namespace", "")), bytes(params["key"])))
+        return True, self._kv.get((str(params.get("namespace", "")), _bytes(params["key"])))
 
     def kv_del(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, self._kv.pop((str(params.get("namespace", "")), bytes(params["key"])), None) is not None
+        return True, self._kv.pop((str(params.get("namespace", "")), _bytes(params["key"])), None) is not None
 
     def kv_list(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """Keys of a namespace with a prefix."""
-        space, prefix = str(params.get("namespace", "")), bytes(params.get("prefix", b""))
+        space, prefix = str(params.get("namespace", "")), _bytes(params.get("prefix", b""))
         return True, [key for found, key in self._kv if found == space and key.startswith(prefix)]
 
 
@@ -215,3 +257,10 @@ def _actor_row(actor: Actor) -> dict[str, Any]:
         "pid": actor.worker.pid if actor.worker else 0,
         "restarts": actor.restarts,
     }
+
+
+def _bytes(value: Any) -> bytes:
+    """The value itself: ``bytes(value)`` would make as many zeros as a number says."""
+    if type(value) is not bytes:
+        raise TypeError(f"expected bytes, got {type(value).__name__}")
+    return value

@@ -6,7 +6,7 @@ as *debt*, and what is given back pays debt first.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import ClassVar, Final, Self
 from weakref import WeakValueDictionary
@@ -72,18 +72,20 @@ class Demand:
     `items` are (name, units) pairs sorted by name, without zeros. Make one with `of` or `from_units`.
     """
 
-    __slots__ = ("__weakref__", "_hash", "items")
+    __slots__ = ("__weakref__", "_hash", "gpus", "items")
 
     # Holds nothing alive and changes no answer: it only saves memory and lets comparison end at identity.
     _interned: ClassVar[WeakValueDictionary[tuple[tuple[str, int], ...], "Demand"]] = WeakValueDictionary()
 
     items: tuple[tuple[str, int], ...]
+    gpus: int  # units of GPU
 
     def __new__(cls, items: tuple[tuple[str, int], ...]) -> Self:
         """For `of` and `from_units`, which sort and check."""
         demand = object.__new__(cls)
         object.__setattr__(demand, "items", items)
         object.__setattr__(demand, "_hash", hash(items))
+        object.__setattr__(demand, "gpus", dict(items).get(GPU, 0))
         return demand
 
     @classmethod
@@ -210,6 +212,10 @@ class Ledger:
             if units > self._total.get(name, 0)
         ]
 
+    def times(self, demand: Demand) -> int:
+        """How often a demand that is not empty fits into what is free now."""
+        return min(self._free.get(name, 0) // units for name, units in demand.items)
+
     def available(self) -> dict[str, float]:
         """Name -> free amount; what is used up is left out."""
         return {name: units / UNITS_PER_ONE for name, units in self._free.items() if units}
@@ -254,15 +260,17 @@ class GpuSlots:
     """Which GPUs, by index, go to whom: whole ones for one and more, a share of one for less than one.
 
     The ledger counts GPUs, this knows which: two half-used GPUs are one free in the ledger, yet hold no whole one. A
-    GPU demand must fit both. Arguments: `total_units` of GPU; a fraction at the end makes one partial GPU.
+    GPU demand must fit both. Arguments: `total_units` of GPU; a fraction at the end makes one partial GPU; `indices` of
+    them, counted from 0 if not given.
     """
 
     __slots__ = ("_free", "_sizes")
 
-    def __init__(self, total_units: int) -> None:
+    def __init__(self, total_units: int, indices: Sequence[int] | None = None) -> None:
         whole, rest = divmod(total_units, UNITS_PER_ONE)
-        self._sizes = [UNITS_PER_ONE] * whole + ([rest] if rest else [])
-        self._free = list(self._sizes)
+        sizes = [UNITS_PER_ONE] * whole + ([rest] if rest else [])
+        self._sizes = dict(zip(range(len(sizes)) if indices is None else indices, sizes, strict=True))
+        self._free = dict(self._sizes)
 
     def fits(self, units: int) -> bool:
         """Whether `take` would find GPUs for `units`."""
@@ -292,19 +300,20 @@ class GpuSlots:
         if len(given) != len(dict.fromkeys(given)):
             raise LedgerError(f"cannot give back GPUs {given}: one is named twice")
         for index in given:
-            if not 0 <= index < len(self._sizes) or self._free[index] + share > self._sizes[index]:
+            if index not in self._sizes or self._free[index] + share > self._sizes[index]:
                 raise LedgerError(f"cannot give back {share / UNITS_PER_ONE} of GPU {index}: that much was not taken")
         for index in given:
             self._free[index] += share
 
     def shares(self) -> list[float]:
         """The free share of each GPU, by index."""
-        return [units / UNITS_PER_ONE for units in self._free]
+        return [units / UNITS_PER_ONE for units in self._free.values()]
 
     def check(self) -> None:
         """Raise LedgerError naming the first broken invariant."""
-        for index, (free, size) in enumerate(zip(self._free, self._sizes, strict=True)):
-            if not 0 <= free <= size:
+        for index, free in self._free.items():
+            if not 0 <= free <= self._sizes[index]:
+                size = self._sizes[index]
                 raise LedgerError(f"GPU invariant broken: GPU {index} has {free} units free of {size}")
 
     def __repr__(self) -> str:
@@ -314,7 +323,7 @@ class GpuSlots:
         free = self._free
         if units >= UNITS_PER_ONE:
             count, rest = divmod(units, UNITS_PER_ONE)
-            whole = [index for index, there in enumerate(free) if there == UNITS_PER_ONE]
+            whole = [index for index, there in free.items() if there == UNITS_PER_ONE]
             return whole[:count] if not rest and len(whole) >= count else []
-        holding = [(there, index) for index, there in enumerate(free) if there >= units]
+        holding = [(there, index) for index, there in free.items() if there >= units]
         return [min(holding)[1]] if holding else []

@@ -4,13 +4,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from rayd.core.allotment import Allotment
 from rayd.core.effect import Effects
+from rayd.core.faults import unsatisfiable
 from rayd.core.objects import Entry, ObjectTable
-from rayd.core.resources import Demand, GpuSlots, Ledger, to_units
+from rayd.core.resources import Demand, GpuSlots, Ledger
 from rayd.core.task import Spec, Task
 from rayd.core.worker import Pool
+from rayd.errors import CANCELLED, GROUP_REMOVED
+from rayd.ids import ACTOR_OBJECT_SUFFIX, JOB_ID_BYTES, TASK_ID_BYTES
 from rayd.store.arena import Arena
-from rayd.wire.messages import EVENT
+from rayd.wire.messages import EVENT, FAULT, UNREAD
 
 # How many finished runs are remembered for the timeline: a bounded ring, about 10 MB at most.
 RUNS_KEPT: Final = 50_000
@@ -79,8 +83,7 @@ class NodeState:
     def __init__(self, node_id: bytes, resources: dict[str, float], arena: Arena, effects: Effects) -> None:
         self.node_id = node_id
         self.effects = effects
-        self.ledger = Ledger(resources)
-        self.gpus = GpuSlots(to_units("GPU", resources.get("GPU", 0)))
+        self.whole = Allotment(resources)
         self.pool = Pool(max(1, int(resources.get("CPU", 1))))
         self.conns: dict[int, Conn] = {}
         self.jobs: dict[bytes, Job] = {}
@@ -102,7 +105,27 @@ class NodeState:
             effects,
             lambda task: self._on_ready(task),  # noqa: PLW0108
             lambda oid, entry: self._on_unheld(oid, entry),  # noqa: PLW0108
+            self.report_unread,
         )
+
+    @property
+    def ledger(self) -> Ledger:
+        """What this machine has, whoever holds it."""
+        return self.whole.ledger
+
+    @property
+    def gpus(self) -> GpuSlots:
+        """Which of this machine's GPUs are free."""
+        return self.whole.gpus
+
+    def whyever_not(self, spec: Spec, demand: Demand, what: str) -> str:
+        """Why ``what``, which asks for ``demand``, can never run here; empty if it can."""
+        if spec.unmet:
+            return f"The {what} cannot be scheduled: {spec.unmet}. It stays pending until there is one."
+        if any(source is not self.whole for source in spec.sources):
+            return ""  # the bundles of a group were compared when it was chosen
+        missing = self.ledger.can_ever_fit(demand)
+        return unsatisfiable(what, missing) if missing else ""
 
     def bind(self, on_ready: Callable[[Task], None], on_unheld: Callable[[bytes, Entry], bool]) -> None:
         """Close the circle between the object table and the parts that react to it."""
@@ -117,6 +140,7 @@ class NodeState:
             demand = Demand.of(options.get("resources") or {})
             spec = self.spec_index[key] = self.specs[self._next_cid] = Spec(self._next_cid, job, options, demand)
             spec.job_ended = not self.jobs[job].driver
+            spec.sources = (self.whole,)
             self._next_cid += 1
         return spec
 
@@ -142,6 +166,15 @@ class NodeState:
             owner.unsaid.append((level, text))
         for conn in owner.logs:
             self.effects.sends[conn].append((EVENT, level, text))
+
+    def report_unread(self, oid: bytes, kind: int, data: Any) -> None:
+        """An error that nobody has asked for, nor can any more: its driver's terminal shall show it."""
+        job = self.jobs.get(oid[TASK_ID_BYTES - JOB_ID_BYTES : TASK_ID_BYTES])
+        intended = kind == FAULT and (data.get("intended") or data["code"] in (CANCELLED, GROUP_REMOVED))
+        if intended or oid.endswith(ACTOR_OBJECT_SUFFIX):
+            return
+        for conn in job.logs if job is not None else ():
+            self.effects.sends[conn].append((UNREAD, kind, data))
 
     def describe_conn(self, conn: int) -> str:
         """A connection in words, for messages."""

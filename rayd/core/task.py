@@ -6,9 +6,12 @@ A million queued tasks cost memory, not time: a ``Task`` holds only what differs
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
+from rayd.core.allotment import Allotment
 from rayd.core.resources import Demand
+from rayd.errors import Fault
 
 STREAMING: Final = -1
 # A task's queue at its worker is kept at about this much work, so that a round trip costs nothing and a wrong guess
@@ -36,6 +39,9 @@ class Spec:
         depth: how many tasks a leased worker may have, from ``average_us``.
         reported: an unsatisfiable demand was reported to the driver.
         job_ended: the job's driver has gone; its tasks run only for those who survive it.
+        sources: where its demand may be taken from, in order of preference; empty while there is no such place.
+        unmet: why there is none, when nothing but another node could change that.
+        fault: why its tasks can never run, which is their result then.
     """
 
     __slots__ = (
@@ -44,8 +50,8 @@ class Spec:
         "demand",
         "depth",
         "env",
+        "fault",
         "function",
-        "gpus",
         "job",
         "job_ended",
         "max_calls",
@@ -55,6 +61,8 @@ class Spec:
         "queue",
         "reported",
         "retries_max",
+        "sources",
+        "unmet",
     )
 
     def __init__(self, cid: int, job: bytes, options: dict[str, Any], demand: Demand) -> None:
@@ -69,13 +77,15 @@ class Spec:
             raise ValueError(f"num_returns is {self.num_returns}; at most {RETURNS_MAX} are possible")
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
-        self.gpus = demand.units("GPU")
         self.env: tuple[tuple[str, str], ...] = tuple(sorted(dict(options.get("env_vars") or {}).items()))
         self.queue: deque[Task] = deque()
         self.average_us = 0.0
         self.depth = 1
         self.reported = False
         self.job_ended = False
+        self.sources: Sequence[Allotment] = ()
+        self.unmet = ""
+        self.fault: Fault | None = None
 
     def observe(self, run_us: int) -> None:
         """Learn from one finished run how many tasks a worker may have waiting."""

@@ -8,6 +8,7 @@ in get: demand lent out), ACTOR (serves one actor for life), DEAD.
 from enum import IntEnum
 from typing import Final
 
+from rayd.core.allotment import Allotment
 from rayd.core.resources import Demand
 from rayd.core.task import Spec, Task
 
@@ -36,6 +37,8 @@ class Worker:
         spec: what it is leased for.
         inflight: bodies mailed and not done, oldest first; of a task worker the first one is running.
         held: resources taken for it, None when none are.
+        source: where they were taken from, and are given back to.
+        lent: the part that others may have while it waits.
         gpus: GPU ids granted with them.
         progress_at: when it was last known to get on, in ns.
         leased_at: when the lease began, in ns.
@@ -58,6 +61,7 @@ class Worker:
         "lent",
         "pid",
         "progress_at",
+        "source",
         "spec",
         "state",
         "wid",
@@ -73,6 +77,7 @@ class Worker:
         self.inflight: dict[bytes, Task] = {}
         self.held: Demand | None = None
         self.lent: Demand | None = None
+        self.source: Allotment | None = None
         self.gpus: list[int] = []
         self.progress_at = 0
         self.leased_at = 0
@@ -80,6 +85,40 @@ class Worker:
         self.actor: bytes | None = None
         self.calls: dict[bytes, int] = {}
         self.fate: str | None = None
+
+    def take(self, source: Allotment, demand: Demand) -> None:
+        """Hold ``demand`` from now on; the caller has seen that it fits."""
+        self.gpus = source.take(demand)
+        self.held = demand
+        self.source = source
+
+    def lend(self) -> None:
+        """Let others have the CPUs it holds."""
+        assert self.held is not None
+        assert self.source is not None
+        self.lent = self.held.only("CPU")
+        self.source.ledger.give(self.lent)
+
+    def recall(self) -> None:
+        """Have the lent CPUs again, or as much of them as there is, and a debt."""
+        assert self.lent is not None
+        assert self.source is not None
+        self.source.ledger.force_take(self.lent)
+        self.lent = None
+
+    def in_debt(self) -> bool:
+        """Whether more than there is was taken from where it has its resources."""
+        return self.source is not None and self.source.ledger.in_debt()
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        if self.held is None or self.source is None:
+            return
+        if self.lent is not None:
+            self.recall()
+        self.source.give(self.held, self.gpus)
+        self.held = self.source = None
+        self.gpus = []
 
     def running(self) -> Task | None:
         """The task a task worker is at, as far as is known."""

@@ -20,6 +20,7 @@ from rayd.shell.causes import CauseFinder, kernel_oom_kills
 from rayd.shell.fork_server import ForkServer, start_fork_server
 from rayd.shell.mailbox import Mailbox
 from rayd.shell.output import Output
+from rayd.wire.frame import TEXT_ERRORS
 
 # A worker's last messages normally arrive before its death is reported; a child that keeps its socket open may delay
 # their end.
@@ -100,7 +101,7 @@ class Workers:
             if not data:
                 self._fork_server_lost()
                 return
-            message = msgpack.unpackb(data)
+            message = msgpack.unpackb(data, unicode_errors=TEXT_ERRORS)
             if message[0] == "forked":
                 process = self.by_id.get(message[1])
                 if process is not None:
@@ -147,7 +148,9 @@ class Workers:
         process.out = self._listen(process, out_r, False)
         process.err = self._listen(process, err_r, True)
         process.session_open = True
-        request = msgpack.packb(["fork", wid, job_info, dict(env), facts], use_bin_type=True)
+        request = msgpack.packb(
+            ["fork", wid, job_info, dict(env), facts], use_bin_type=True, unicode_errors=TEXT_ERRORS
+        )
         fds = [mailbox.theirs.fileno(), theirs.fileno(), out_w, err_w]
         try:
             socket.send_fds(self._control, [request], fds)

@@ -20,6 +20,8 @@ FRAME_BYTES_MAX: Final = 512 * 1024 * 1024
 HELLO_BYTES_MAX: Final = 64 * 1024
 # The longest list in a message: so many references can be asked for at once.
 ITEMS_MAX: Final = 1 << 24
+# Names, paths and variables of users may hold what is no Unicode text (file names that are not UTF-8, say).
+TEXT_ERRORS: Final = "surrogatepass"
 
 
 class ProtocolError(Exception):
@@ -67,6 +69,8 @@ class Framer:
         except msgpack.BufferFull:
             raise ProtocolError("a message exceeds the size limit of this connection") from None
         except (msgpack.UnpackException, ValueError, TypeError) as error:  # TypeError: a map with a list as key
+            if any(limit in str(error) for limit in ("max_bin_len", "max_str_len", "max_ext_len")):
+                raise ProtocolError(f"a message exceeds the size limit of this connection: {error}") from None
             raise ProtocolError(f"undecodable bytes: {error}") from None
 
 
@@ -74,7 +78,12 @@ def _unpacker(limit: int) -> msgpack.Unpacker:
     # The table of an array is made when its head is read, so its length must not be believed up to the size limit.
     items = min(limit, ITEMS_MAX)
     return msgpack.Unpacker(
-        max_buffer_size=limit, raw=False, strict_map_key=False, max_array_len=items, max_map_len=items
+        max_buffer_size=limit,
+        raw=False,
+        strict_map_key=False,
+        unicode_errors=TEXT_ERRORS,
+        max_array_len=items,
+        max_map_len=items,
     )
 
 
@@ -92,13 +101,13 @@ def check(message: Any) -> None:
 
 def encode(message: Sequence[Any]) -> bytes:
     """One message as bytes."""
-    packed: bytes = msgpack.packb(message, use_bin_type=True)
+    packed: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors=TEXT_ERRORS)
     return packed
 
 
 def encode_many(messages: Sequence[Sequence[Any]]) -> bytes:
     """Several messages as the bytes of one write."""
-    packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+    packer = msgpack.Packer(use_bin_type=True, autoreset=False, unicode_errors=TEXT_ERRORS)
     for message in messages:
         packer.pack(message)
     packed: bytes = packer.bytes()

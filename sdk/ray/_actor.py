@@ -10,6 +10,7 @@ from ray._client import Client
 from ray._ids import ActorID
 from ray._method import ATTRIBUTE
 from ray._options import ActorOptions, MethodOptions
+from ray._placement import where
 from ray._refs import ObjectRef, pickling
 from ray._remote import Arity, retry_code, returns_code, several
 from ray._serialize import deserialize, dumps
@@ -95,7 +96,7 @@ class ActorClass:
         self._cls = cls
         self._options = options
         self._arity = Arity(cls)
-        self._made: tuple[Client, ClassMeta, int] | None = None
+        self._made: tuple[Client, bytes | None, ClassMeta, int] | None = None
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
@@ -142,11 +143,12 @@ class ActorClass:
         return ActorHandle(client, aid, meta, ref)
 
     def _announce(self, client: Client) -> tuple[ClassMeta, int]:
-        if self._made is None or self._made[0] is not client:
+        made = self._made
+        if made is None or made[0] is not client or made[1] is not client.captured:
             meta = self._describe()
             key = client.exports.spec(client, self._spec(client, meta))
-            self._made = (client, meta, key)
-        return self._made[1], self._made[2]
+            made = self._made = (client, client.captured, meta, key)
+        return made[2], made[3]
 
     def _describe(self) -> ClassMeta:
         cls, options = self._cls, self._options
@@ -190,6 +192,7 @@ class ActorClass:
             "out_of_order": bool(options.allow_out_of_order_execution),
             "env_vars": client.env_vars(options.runtime_env),
             "meta": dumps(meta),
+            **where(options, client.captured, self._cls.__name__),
         }
 
     def options(self, **options: Any) -> "ActorClass":

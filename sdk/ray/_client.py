@@ -89,6 +89,8 @@ class Client:
         self.repeats: Any = None
         self.default_retries: int = 3
         self.job_env: dict[str, str] = {}
+        # The placement group to which what is submitted from here belongs, unless it says otherwise.
+        self.captured: bytes | None = None
 
     # ---- ids and references ------------------------------------------------------------------------------------------
 

@@ -73,7 +73,9 @@ class RuntimeContext:
 
     def get_placement_group_id(self) -> str | None:
         """Id of the placement group it runs in."""
-        return None
+        work = self._work()
+        group = work.options.get("group") if work is not None else None
+        return bytes(group).hex() if group else None
 
     def _none(self, what: str) -> None:
         _log.warning("%s() is for tasks and actors; this is a driver", what)
@@ -113,14 +115,18 @@ class RuntimeContext:
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
         """Whether tasks started here go into this placement group."""
-        return False
+        return self._session.client.captured is not None
+
+    def _work(self) -> Any:
+        """The spec of the running task, or of the actor this is."""
+        executor = self._session.executor
+        if executor is None:
+            return None
+        return executor.actor or (executor.main.what if executor.main is not None else None)
 
     def get_assigned_resources(self) -> dict[str, float]:
         """Amounts held for the running task or actor."""
-        executor = self._session.executor
-        if executor is None:
-            return {}
-        work = executor.actor or (executor.main.what if executor.main is not None else None)
+        work = self._work()
         return dict(work.options.get("resources") or {}) if work is not None else {}
 
     @property

@@ -107,6 +107,10 @@ class DriverOutput:
             error = load_error(kind, data)
         except Exception as problem:  # noqa: BLE001 - loading runs code of the user
             error = problem
+        from ray.exceptions import TaskCancelledError
+
+        if isinstance(error, TaskCancelledError):  # somebody wanted that
+            return
         with contextlib.suppress(OSError, ValueError):
             print(
                 f"(error) nobody asked for the result of this task, which failed:\n{error}", file=sys.stderr, flush=True

@@ -142,6 +142,7 @@ class Executor:
             self._create(tid, what, args, args_at, deps, gpus)
             return False
         self.main = call = Running(tid, what, gpus)
+        self.client.captured = what.captured
         title = what.name
         if title != self._label:
             self._label = title
@@ -211,6 +212,7 @@ class Executor:
             options.get("backpressure", 0),
             options,
             options.get("max_retries", 0) != 0,
+            self.actor.captured if self.actor is not None else options["group"] if options.get("capture") else None,
         )
 
     def _method(self, name: str) -> Any:
@@ -391,6 +393,7 @@ class Executor:
     ) -> None:
         """Run ``__init__``."""
         self.actor = what
+        self.client.captured = what.captured
         self.actor_id = tid[8:].hex()
         options = what.options
         threads = options["max_concurrency"] > 1 or bool(options["groups"])

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 import msgpack
 
 from ray import _process
+from rayd.wire.frame import TEXT_ERRORS
 
 _PR_SET_PDEATHSIG: Final = 1
 # What async actors need; imported when nothing has been asked for this long. numpy follows when a driver uses it.
@@ -95,7 +96,7 @@ def _serve_one(
         return None
     if not data:
         return None
-    _, wid, job_info, env, facts = msgpack.unpackb(data)
+    _, wid, job_info, env, facts = msgpack.unpackb(data, unicode_errors=TEXT_ERRORS)
     server = os.getpid()
     pid = os.fork()
     if pid == 0:

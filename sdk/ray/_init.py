@@ -154,7 +154,7 @@ def init(
             "local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()"
         )
     namespace = namespace or getattr(job_config, "ray_namespace", None)
-    runtime_env = runtime_env or getattr(job_config, "runtime_env", None)
+    runtime_env = _checked_env(runtime_env or getattr(job_config, "runtime_env", None))
     with _session._lock:
         if _session.current is not None:
             if ignore_reinit_error:
@@ -172,6 +172,14 @@ def init(
         }
         path, launching = _locate(address, machine, kwargs.get("_temp_dir"))
         return _enter(path, launching, log_to_driver, namespace, runtime_env, progress)
+
+
+def _checked_env(runtime_env: Any) -> Any:
+    if runtime_env is None:
+        return None
+    from ray import _option_rules  # only programs that have one pay for it
+
+    return _option_rules.runtime_env("runtime_env", runtime_env)
 
 
 def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) -> tuple[str, "Launching | None"]:

@@ -35,6 +35,7 @@ from typing import Any, Final
 import msgpack
 
 from ray.exceptions import RaySystemError
+from rayd.wire.frame import TEXT_ERRORS
 from rayd.wire.messages import HOLD, RELEASE
 
 _RECV_BYTES: Final = 65536
@@ -65,12 +66,14 @@ class Link:
         self._out: collections.deque[Any] = collections.deque()
         self.released: dict[bytes, None] = {}
         self._out_lock = threading.Lock()
-        self._packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+        self._packer = msgpack.Packer(use_bin_type=True, autoreset=False, unicode_errors=TEXT_ERRORS)
         self._send_lock = threading.Lock()
         self._lease = threading.Lock()
         self._followers: list[Any] = []
         self._inbox: collections.deque[bytes] = collections.deque()
-        self._unpacker = msgpack.Unpacker(max_buffer_size=1 << 31, raw=False, strict_map_key=False)
+        self._unpacker = msgpack.Unpacker(
+            max_buffer_size=1 << 31, raw=False, strict_map_key=False, unicode_errors=TEXT_ERRORS
+        )
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._armed = False

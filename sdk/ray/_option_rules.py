@@ -8,6 +8,7 @@ ValueError for a value of the right type that makes no sense. What depends on tw
 import difflib
 import enum
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
@@ -198,7 +199,20 @@ def runtime_env(option: str, value: Any) -> Any:
             raise TypeError(
                 f"{option}['env_vars'] takes strings only, got {name!r}: {content!r}; write the value as a string."
             )
+        if not name or "=" in name or "\0" in name + content or not _encodable(name + content):
+            raise ValueError(
+                f"{option}['env_vars'] has {name!r}: {content!r}, which no process can be given: a name has at least "
+                "one character and no '=', and both are Unicode text without a zero byte."
+            )
     return value
+
+
+def _encodable(value: str) -> bool:
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def label_selector(option: str, value: Any) -> dict[str, str] | None:

@@ -10,6 +10,7 @@ from ray._client import Client
 from ray._generators import ObjectRefGenerator
 from ray._hashing import content_id
 from ray._options import TaskOptions
+from ray._placement import where
 from ray._refs import ObjectRef
 from ray._serialize import dumps, export
 from rayd.ids import FIRST_RETURN, return_id
@@ -59,7 +60,12 @@ class RemoteFunction(Generic[P, R]):
             """
             route = self._route
             session = _session.current
-            if route is None or session is None or route.client is not session.client:
+            if (
+                route is None
+                or session is None
+                or route.client is not session.client
+                or route.captured is not route.client.captured
+            ):
                 route = self._route = self._make_route()
             if kwargs or not arity.least <= len(args) <= arity.most:
                 arity.check(args, kwargs)
@@ -92,6 +98,7 @@ class RemoteFunction(Generic[P, R]):
             "backpressure": options.generator_backpressure or 0,
             "env_vars": client.env_vars(options.runtime_env),
         }
+        spec |= where(options, client.captured, spec["name"])
         key = client.exports.spec(client, spec)
         return _Route(client, key, spec["num_returns"], spec["name"])
 
@@ -119,10 +126,11 @@ class RemoteFunction(Generic[P, R]):
 class _Route:
     """What a remote function knows of the session it was last used in."""
 
-    __slots__ = ("client", "key", "name", "num_returns")
+    __slots__ = ("captured", "client", "key", "name", "num_returns")
 
     def __init__(self, client: Client, key: int, num_returns: int, name: str) -> None:
         self.client = client
+        self.captured = client.captured
         self.key = key
         self.num_returns = num_returns
         self.name = name

@@ -21,6 +21,7 @@ class Work:
     backpressure: int
     options: dict[str, Any]
     repeatable: bool = True
+    captured: bytes | None = None  # the placement group in which it runs, if its children go there too
 
 
 @dataclass(slots=True)

@@ -392,12 +392,17 @@ _CLASSES: Final[dict[str, type[Exception]]] = {
     codes.OBJECT_LOST: ObjectLostError,
     codes.STORE_FULL: ObjectStoreFullError,
     codes.UNSCHEDULABLE: TaskUnschedulableError,
+    codes.GROUP_REMOVED: TaskPlacementGroupRemoved,
     codes.PENDING_CALLS: PendingCallsLimitExceeded,
     codes.NAME_TAKEN: ActorAlreadyExistsError,
     codes.NOT_FOUND: ActorHandleNotFoundError,
     codes.BAD_REQUEST: ValueError,
     codes.VERSION: RaySystemError,
     codes.SHUTDOWN: LocalRayletDiedError,
+}
+_OF_ACTORS: Final[dict[type[Exception], type[Exception]]] = {
+    TaskUnschedulableError: ActorUnschedulableError,
+    TaskPlacementGroupRemoved: ActorPlacementGroupRemoved,
 }
 
 
@@ -413,8 +418,8 @@ def from_fault(fault: Fault, cause: BaseException | None = None) -> Exception:
     """
     code = fault.get("code")
     cls = _CLASSES.get(code, RaySystemError) if isinstance(code, str) else RaySystemError
-    if cls is TaskUnschedulableError and "actor_id" in fault:
-        cls = ActorUnschedulableError
+    if "actor_id" in fault:
+        cls = _OF_ACTORS.get(cls, cls)
     text = _fault_text(fault, cause)
     error: Exception
     if cls is ActorDiedError or cls is ActorUnavailableError:

@@ -154,10 +154,6 @@ def test_the_same_line_from_many_workers_is_shown_once_and_then_with_a_count(tmp
     assert any(re.search(r"repeated \d+x", line) for line in shown)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="known defect: the error of a task whose reference went before it ended is not reported",
-)
 def test_an_error_that_nobody_reads_is_reported_on_stderr(tmp_path):
     source = """
         import sys, ray

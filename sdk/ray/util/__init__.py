@@ -9,10 +9,23 @@ if TYPE_CHECKING:
     from ray.util.cluster import get_node_ip_address, list_named_actors
     from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from ray.util.helpers import as_completed, map_unordered
+    from ray.util.placement_group import (
+        PlacementGroup,
+        get_current_placement_group,
+        get_placement_group,
+        placement_group,
+        placement_group_table,
+        remove_placement_group,
+    )
     from ray.util.serialization import deregister_serializer, register_serializer
 
 _HOMES: Final = {
     "ActorPool": "actor_pool",
+    "PlacementGroup": "placement_group",
+    "get_current_placement_group": "placement_group",
+    "get_placement_group": "placement_group",
+    "placement_group_table": "placement_group",
+    "remove_placement_group": "placement_group",
     "as_completed": "helpers",
     "deregister_serializer": "serialization",
     "disable_log_once_globally": "debug",
@@ -28,16 +41,22 @@ _SUBMODULES: Final = ("accelerators", "annotations", "queue", "scheduling_strate
 
 __all__ = [
     "ActorPool",
+    "PlacementGroup",
     "as_completed",
     "deregister_serializer",
     "disable_log_once_globally",
     "enable_periodic_logging",
+    "get_current_placement_group",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
     "log_once",
     "map_unordered",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
 ]
 
 

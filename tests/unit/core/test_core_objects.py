@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rayd.core.effect import KillWorker
+from rayd.wire import messages as m
 from rayd.wire.messages import ERROR, FAULT, INLINE, STOP_TASK, STORED, VALUE
 from world import RefusedError, World, holder_of, returned
 
@@ -328,3 +329,52 @@ def test_an_error_is_a_value_too(world: World) -> None:
     worker.read()
     worker.fail(tid, b"pickled error")
     assert driver.value(returned(tid)) == (ERROR, b"pickled error")
+
+
+# --- errors that nobody asked for -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dropped_first", [True, False])
+def test_an_error_that_nobody_asked_for_is_shown_where_output_is_shown(world: World, dropped_first: bool) -> None:
+    driver = world.driver()
+    logs = world.tool("logs", job=driver.job)
+    (worker,) = world.workers()
+    tid = driver.submit(driver.spec())
+    worker.read()
+    if dropped_first:
+        driver.release(returned(tid))
+    worker.fail(tid, b"trouble")
+    if not dropped_first:
+        driver.release(returned(tid))
+    assert logs.take() == [[m.UNREAD, m.ERROR, b"trouble"]]
+
+
+def test_an_error_that_was_asked_for_or_intended_is_not_shown(world: World) -> None:
+    driver = world.driver()
+    logs = world.tool("logs", job=driver.job)
+    (worker,) = world.workers()
+    key = driver.spec()
+    read, cancelled = driver.submit(key), driver.submit(key)
+    driver.cancel(cancelled)
+    worker.read()
+    worker.fail(read, b"trouble")
+    assert driver.value(returned(read)) == (m.ERROR, b"trouble")
+    driver.release(returned(read), returned(cancelled))
+    assert logs.take() == []
+    world.forgive()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_value_that_names_itself_as_its_content_does_not_hold_itself(world: World, stored: bool) -> None:
+    driver = world.driver()
+    if stored:
+        oid, _ = driver.allocate(1000)
+        driver.send((m.SEAL, oid, [oid]))
+    else:
+        (worker,) = world.workers()
+        tid = driver.submit(driver.spec())
+        oid = returned(tid)
+        worker.read()
+        worker.done(tid, contained=[oid])
+    driver.release(oid)
+    world.expect_nothing_left()
