@@ -415,7 +415,7 @@ class Actors:
     def end_in_group(self, gid: bytes, why: Fault) -> None:
         """A placement group is removed: its actors end with it, without a restart."""
         for actor in list(self.by_id.values()):
-            if actor.spec.options.get("group") != gid or actor.state is ActorState.DEAD:
+            if actor.spec.options.get("placement_group") != gid or actor.state is ActorState.DEAD:
                 continue
             worker = actor.worker
             actor.restarts_left = 0

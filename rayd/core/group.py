@@ -186,7 +186,7 @@ class Groups:
         Raises:
             ValueError: the group has no such bundle.
         """
-        gid = bytes(spec.options.get("group") or b"")
+        gid = bytes(spec.options.get("placement_group") or b"")
         if not gid:
             return
         group = self.by_id.get(gid)
@@ -205,7 +205,7 @@ class Groups:
             spec.sources = tuple(group.bundles[index : index + 1])
 
     def _specs(self, group: Group) -> list[Spec]:
-        return [spec for spec in self.state.specs.values() if spec.options.get("group") == group.gid]
+        return [spec for spec in self.state.specs.values() if spec.options.get("placement_group") == group.gid]
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class RuntimeContext:
     def get_placement_group_id(self) -> str | None:
         """Id of the placement group it runs in."""
         work = self._work()
-        group = work.options.get("group") if work is not None else None
+        group = work.options.get("placement_group") if work is not None else None
         return bytes(group).hex() if group else None
 
     def _none(self, what: str) -> None:

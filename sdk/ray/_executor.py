@@ -212,8 +212,14 @@ class Executor:
             options.get("backpressure", 0),
             options,
             options.get("max_retries", 0) != 0,
-            self.actor.captured if self.actor is not None else options["group"] if options.get("capture") else None,
+            self._captured_by(options),
         )
+
+    def _captured_by(self, options: dict[str, Any]) -> bytes | None:
+        """The placement group to which what a task or method submits belongs."""
+        if self.actor is not None:
+            return self.actor.captured
+        return options["placement_group"] if options.get("capture") else None
 
     def _method(self, name: str) -> Any:
         if name == "__ray_ready__":

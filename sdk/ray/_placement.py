@@ -1,7 +1,7 @@
 """Where a task or actor may run, as its spec says it: options of the user turned into what daemons compare.
 
-Keys of a spec made here, each only when it says something: ``group``, ``bundle`` and ``capture`` (a placement group,
-number of the bundle or -1, whether children go there too), ``node`` and ``soft`` (an affinity to one node),
+Keys of a spec made here, each only when it says something: ``placement_group``, ``bundle`` and ``capture`` (id of the
+group, number of the bundle or -1, whether children go there too), ``node`` and ``soft`` (an affinity to one node),
 ``selectors`` (alternatives, each a list of [label, operator, values]).
 """
 
@@ -35,7 +35,7 @@ def where(options: TaskOptions | ActorOptions, captured: bytes | None, name: str
             capture = options.placement_group_capture_child_tasks
             spec = _in_group(options, options.placement_group, options.placement_group_bundle_index, capture, name)
         elif captured and options.placement_group is NOT_GIVEN:
-            spec = {"group": captured, "bundle": -1, "capture": True}
+            spec = {"placement_group": captured, "bundle": -1, "capture": True}
     elif not isinstance(strategy, str):
         from ray.util import scheduling_strategies as kinds
 
@@ -50,8 +50,8 @@ def where(options: TaskOptions | ActorOptions, captured: bytes | None, name: str
             selectors = [[*hard, *conditions] for conditions in selectors or [[]]]
     if any(selectors):
         spec["selectors"] = selectors
-    if spec.get("group") and spec["capture"] is None:
-        spec["capture"] = spec["group"] == captured
+    if spec.get("placement_group") and spec["capture"] is None:
+        spec["capture"] = spec["placement_group"] == captured
     return spec
 
 
@@ -73,7 +73,7 @@ def _in_group(
             f"{name} asks for {dict(options.demand)}, but {what} that much (bundles: {bundles}). Ask for less with"
             " .options(num_cpus=..., resources=...), or make a group with larger bundles."
         )
-    return {"group": group.id.binary(), "bundle": index, "capture": capture}
+    return {"placement_group": group.id.binary(), "bundle": index, "capture": capture}
 
 
 def _alternatives(options: TaskOptions | ActorOptions) -> list[Mapping[str, str]]:

@@ -67,7 +67,7 @@ def test_gpus_of_a_bundle_are_the_ones_its_tasks_are_given(new_world: Callable[.
     assert state_of(driver, gid) == "PENDING"  # 2.5 of the two that are left
     driver.rpc("group_remove", group_id=gid)
     gid = group_of(driver, {"GPU": 2, "CPU": 1})
-    tid = driver.submit(driver.spec(resources={"GPU": 2}, group=gid, bundle=0))
+    tid = driver.submit(driver.spec(resources={"GPU": 2}, placement_group=gid, bundle=0))
     (worker, _) = world.workers()
     worker.read()
     assert worker.body(tid)[5] == [1, 2]
@@ -126,7 +126,7 @@ def test_tasks_take_from_their_bundle_and_from_nowhere_else(new_world: Callable[
     world = new_world(cpus=3)
     driver = world.driver()
     gid = group_of(driver, {"CPU": 1}, {"CPU": 1})
-    key = driver.spec(group=gid, bundle=1, max_calls=1)
+    key = driver.spec(placement_group=gid, bundle=1, max_calls=1)
     first, second = driver.submit(key), driver.submit(key)
     outside = driver.submit(driver.spec("outside"))
     one, two, three = world.workers()
@@ -141,7 +141,7 @@ def test_any_bundle_will_do_for_index_minus_one(new_world: Callable[..., World])
     world = new_world(cpus=2)
     driver = world.driver()
     gid = group_of(driver, {"CPU": 1}, {"CPU": 1})
-    key = driver.spec(group=gid, bundle=-1)
+    key = driver.spec(placement_group=gid, bundle=-1)
     tids = [driver.submit(key), driver.submit(key)]
     assert available(world) == {}
     assert sorted(worker.run() for worker in world.workers()) == sorted(tids)
@@ -151,8 +151,8 @@ def test_what_waits_for_a_pending_group_runs_once_it_is_created(world: World) ->
     driver = world.driver()
     first = group_of(driver, {"CPU": 1})
     second = group_of(driver, {"CPU": 1})
-    tid = driver.submit(driver.spec(group=second, bundle=0))
-    aid = driver.create(driver.actor_class(group=second, bundle=0))
+    tid = driver.submit(driver.spec(placement_group=second, bundle=0))
+    aid = driver.create(driver.actor_class(placement_group=second, bundle=0))
     (worker,) = world.workers()
     assert not worker.unread
     driver.rpc("group_remove", group_id=first)
@@ -166,11 +166,11 @@ def test_a_task_that_waits_lends_its_cpu_to_its_own_bundle(new_world: Callable[.
     world = new_world(cpus=2)
     driver = world.driver()
     gid = group_of(driver, {"CPU": 1})
-    parent = driver.submit(driver.spec("parent", group=gid, bundle=0))
+    parent = driver.submit(driver.spec("parent", placement_group=gid, bundle=0))
     world.workers()
     outer = world.worker_with(parent)
     outer.read()
-    child = outer.submit(outer.spec("child", group=gid, bundle=-1))
+    child = outer.submit(outer.spec("child", placement_group=gid, bundle=-1))
     assert child not in {tid for worker in world.mailboxes.values() for tid in worker.mail()}
     outer.blocked()
     world.worker_with(child).run()
@@ -183,7 +183,7 @@ def test_a_bundle_that_does_not_exist_is_a_breach_of_the_protocol(world: World) 
     driver = world.driver()
     gid = group_of(driver, {"CPU": 1})
     with pytest.raises(ProtocolError, match="no bundle 1"):
-        driver.spec(group=gid, bundle=1)
+        driver.spec(placement_group=gid, bundle=1)
 
 
 # --- removal ----------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_removal_ends_what_waits_at_once_and_what_runs_with_its_worker(new_world
     world = new_world(cpus=2)
     driver = world.driver()
     gid = group_of(driver, {"CPU": 1})
-    key = driver.spec(group=gid, bundle=0, max_retries=3)
+    key = driver.spec(placement_group=gid, bundle=0, max_retries=3)
     running, waiting = driver.submit(key), driver.submit(key)
     world.workers()
     worker = world.worker_with(running)
@@ -213,8 +213,10 @@ def test_removal_ends_actors_without_a_restart(new_world: Callable[..., World]) 
     world = new_world(cpus=2)
     driver = world.driver()
     gid = group_of(driver, {"CPU": 1})
-    aid, worker, (call,) = world.actor(driver, calls=1, group=gid, bundle=0, resources={"CPU": 1}, max_restarts=-1)
-    waiting = driver.create(driver.actor_class("Waits", group=gid, bundle=0, placement={"CPU": 1}))
+    aid, worker, (call,) = world.actor(
+        driver, calls=1, placement_group=gid, bundle=0, resources={"CPU": 1}, max_restarts=-1
+    )
+    waiting = driver.create(driver.actor_class("Waits", placement_group=gid, bundle=0, placement={"CPU": 1}))
     driver.rpc("group_remove", group_id=gid)
     for tid in (call, driver.call(aid, driver.method())):
         died = driver.fault(returned(tid))
