@@ -6,8 +6,9 @@ that has one.
 """
 
 import asyncio
-import concurrent.futures
 import inspect
+import queue
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -34,14 +35,14 @@ def serve(executor: "Executor") -> int:
 
 
 class _Threads:
-    """A thread pool per concurrency group; threads are started when there is work for them."""
+    """Threads and a queue per concurrency group; a thread is started when work finds none that is idle."""
 
     def __init__(self, executor: "Executor") -> None:
         assert executor.actor is not None
         options = executor.actor.options
         self._executor = executor
-        self._pools = {
-            name: concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix=f"ray-{name or 'actor'}")
+        self._groups = {
+            name: _Group(name, count, self._call)
             for name, count in {"": options["max_concurrency"], **options["groups"]}.items()
         }
 
@@ -56,14 +57,14 @@ class _Threads:
                 if what is None:
                     executor.client.link.flush()
                     continue
-                self._pools[what.options.get("group", "")].submit(self._call, what, body)
-        for pool in self._pools.values():
-            pool.shutdown(wait=True)
+                self._groups[what.options.get("group", "")].submit((what, body))
+        for group in self._groups.values():
+            group.end()
         return 0
 
-    def _call(self, what: Work, body: list[Any]) -> None:
+    def _call(self, work: tuple[Work, list[Any]], more: bool) -> None:
         executor = self._executor
-        tid, _, args, args_at, deps, gpus, _ = body
+        what, (tid, _, args, args_at, deps, gpus, _) = work
         call = Running(tid, what, gpus)
         running_call.set(call)
         started = time.perf_counter_ns()
@@ -73,7 +74,57 @@ class _Threads:
             executor._deliver(call, what.function(*positional, **named), started)
         except BaseException as error:
             executor.fail(call, error, started)
-        executor.client.link.flush()
+        if more:  # results share a write, but none waits for the end of what follows
+            executor.client.link.flush_soon()
+        else:
+            executor.client.link.flush()
+
+
+class _Group:
+    """The threads of one concurrency group: as many as there are calls, up to a limit.
+
+    The standard pool makes a future for every call, which takes longer than a short call.
+
+    Args:
+        name: of the group, "" for the default one.
+        limit: threads at most.
+        call: does the work; also told whether more is queued.
+    """
+
+    def __init__(self, name: str, limit: int, call: Callable[[Any, bool], None]) -> None:
+        self._name = name
+        self._limit = limit
+        self._call = call
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._unfinished = 0
+
+    def submit(self, work: Any) -> None:
+        """Have a thread do it, after what was submitted before."""
+        with self._lock:
+            self._unfinished += 1
+            lacking = len(self._threads) < min(self._unfinished, self._limit)
+        if lacking:
+            title = f"ray-{self._name or 'actor'}_{len(self._threads)}"
+            thread = threading.Thread(target=self._serve, name=title, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._queue.put(work)
+
+    def _serve(self) -> None:
+        take, left = self._queue.get, self._queue.qsize
+        while (work := take()) is not None:
+            self._call(work, left() > 0)
+            with self._lock:
+                self._unfinished -= 1
+
+    def end(self) -> None:
+        """Finish what is queued, then return."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
 class _Loop:

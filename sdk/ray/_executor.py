@@ -1,9 +1,8 @@
 """Runs tasks and actor calls in a worker process.
 
 The main thread reads the mailbox. A plain task, and a call of an ordinary actor, runs right there, so that nothing is
-handed between threads on the hot path
-and Ctrl-C-like interruption (``ray.cancel``) reaches the running code. Threaded and async actors are in
-``_concurrency``.
+handed between threads on the hot path and Ctrl-C-like interruption (``ray.cancel``) reaches the running code. Threaded
+and async actors are in ``_concurrency``.
 """
 
 import contextlib
@@ -167,9 +166,7 @@ class Executor:
             except BaseException as error:
                 self._interruptible = False
                 self.fail(call, error, started)
-        except (
-            KeyboardInterrupt
-        ) as late:  # the interruption came between the end of the task and the line that forbids it
+        except KeyboardInterrupt as late:  # it came between the end of the task and the line that forbids it
             self.fail(call, late, started)
         self.main = None
         return bool(more) and what.repeatable  # else the result leaves before another task may take it along
