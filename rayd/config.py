@@ -186,10 +186,9 @@ class Config:
     ) -> Self:
         """A complete configuration; the attributes of the class say what each argument means, None takes the default.
 
-        Defaults: host 127.0.0.1; port 6379 (any free one when embedded); the usable CPUs; the visible GPUs; 30 % of
-            the available memory,
-        at most 200 GB and at least 75 MiB, for the object store; the rest of the available memory; the environment's
-        ``temp_dir``; the host's name.
+        Defaults: host 127.0.0.1; port 6379 (any free one when embedded); the usable CPUs; the visible GPUs; 30 % of the
+            available memory, at most 200 GB and at least 75 MiB, for the object store; the rest of the available
+            memory; the environment's ``temp_dir``; the host's name.
 
         Raises:
             ConfigError: names the setting, its value and what to give instead.

@@ -1,8 +1,7 @@
 """Faults: errors that a daemon reports, as plain maps that travel on the wire.
 
 A fault is ``{"code": one of the codes below, "message": text for the user, ...details}``. The message names the exact
-cause and the
-remedy and is written where the cause is known; the SDK only picks the exception class by the code.
+cause and the remedy and is written where the cause is known; the SDK only picks the exception class by the code.
 """
 
 from typing import Any, Final, TypeAlias

@@ -1,9 +1,8 @@
 """Lengths and layout of identifiers, shared by daemon and SDK.
 
 An object id is its task id plus a 4-byte little-endian return index; a task id is 8 unique bytes plus an actor-sized
-tail of
-12 unique bytes and the 4-byte job id. A process draws its 12-byte nonce once and then only counts, so ids cost an
-addition.
+tail of 12 unique bytes and the 4-byte job id. A process draws its 12-byte nonce once and then only counts, so ids cost
+an addition.
 """
 
 import os

@@ -1,11 +1,9 @@
 """Tasks of one node: from submission to a worker's mailbox to their end.
 
-Cost is per spec, not per task: a queue belongs to a spec, ``waiting`` names the specs with something queued, and
-    one pass over it
-per step hands out what fits. A *lease* gives a worker and the spec's demand to one spec; tasks then follow each other
-on that worker
-without further accounting. A lease ends when its queue is empty, or after ``LEASE_NS_MAX`` when another spec waits, so
-that nobody starves.
+Cost is per spec, not per task: a queue belongs to a spec, ``waiting`` names the specs with something queued, and one
+pass over it per step hands out what fits. A *lease* gives a worker and the spec's demand to one spec; tasks then follow
+each other on that worker without further accounting. A lease ends when its queue is empty, or after ``LEASE_NS_MAX``
+when another spec waits, so that nobody starves.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """Everything a core can ask the shell to do, with the shell's obligations beside each.
 
 The core appends to one ``Effects`` that its caller owns and drains after every step. Messages to connections and bodies
-to
-mailboxes are kept in plain lists because they are the hot path; the rest are small records carried out in order.
+to mailboxes are kept in plain lists because they are the hot path; the rest are small records carried out in order.
 """
 
 from collections import defaultdict

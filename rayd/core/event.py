@@ -62,9 +62,8 @@ class TakenBack(NamedTuple):
 
     Attributes:
         worker: worker id.
-        tids: tasks that the worker has not read and will not read. Not simply the last ones mailed: it may have
-            read some while the mailbox
-            was being drained.
+        tids: tasks that the worker has not read and will not read. Not simply the last ones mailed: it may have read
+            some while the mailbox was being drained.
     """
 
     worker: int

@@ -1,7 +1,7 @@
 """Placement groups of one node: bundles of resources that are taken together and given out on their own.
 
 Life: PENDING (the node has not all of it free) -> CREATED (each bundle is an allotment, from which tasks and actors
-    take) -> REMOVED (nothing takes from it any more; what runs in it is killed).
+take) -> REMOVED (nothing takes from it any more; what runs in it is killed).
 
 Rules
 * All bundles are taken in one step or none is.

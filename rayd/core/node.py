@@ -1,9 +1,8 @@
 """The core of one machine: one door in, one door out.
 
 ``Node.step(now, event)`` is the only way anything changes. The event's consequences are appended to the ``Effects`` the
-caller owns. The parts
-(``Dispatcher``, ``Actors``, ``Streams``, ``ObjectTable``, ``Pool``) share ``NodeState`` and never see a socket, a clock
-or a process.
+caller owns. The parts (``Dispatcher``, ``Actors``, ``Streams``, ``ObjectTable``, ``Pool``) share ``NodeState`` and
+never see a socket, a clock or a process.
 """
 
 from collections.abc import Callable

@@ -2,8 +2,7 @@
 
 Rules
 * An entry exists while something holds it: a connection (a process that has a reference), an enclosing object, or a
-    task that
-  takes it as argument. ``holds`` counts all three; ``holders`` names the connections among them.
+  task that takes it as argument. ``holds`` counts all three; ``holders`` names the connections among them.
 * A pending entry has the task that will fill it. An entry filled once never changes.
 * An entry that nobody holds is freed at once, together with its hold on what it contains.
 * Connections are numbers; 0 is never one.

@@ -1,8 +1,7 @@
 """Streaming tasks: results that become objects one by one while the task runs.
 
 The submitter is the consumer and holds each item from the moment it exists. Items are sent as soon as the consumer has
-asked for
-the stream; what it has not been sent is let go when it drops the generator.
+asked for the stream; what it has not been sent is let go when it drops the generator.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Tasks and what they have in common.
 
-A million queued tasks cost memory, not time: a ``Task`` holds only what differs between calls, everything else
-    lives once in its ``Spec``
-(function + resources + options = the scheduling class). Queues, leases and the duration estimate belong to the spec.
+A million queued tasks cost memory, not time: a ``Task`` holds only what differs between calls, everything else lives
+once in its ``Spec`` (function + resources + options = the scheduling class). Queues, leases and the duration estimate
+belong to the spec.
 """
 
 from collections import deque

@@ -1,8 +1,7 @@
 """Worker processes of one node as the core sees them, and the policy of how many to keep.
 
 States: STARTING (forked, not yet connected), IDLE, LEASED (runs tasks of one spec and holds its demand), BLOCKED
-    (leased, but its task waits
-in get: demand lent out), ACTOR (serves one actor for life), DEAD.
+(leased, but its task waits in get: demand lent out), ACTOR (serves one actor for life), DEAD.
 """
 
 from enum import IntEnum

@@ -1,8 +1,7 @@
 """One client connection: bytes to messages, and the introduction that every client must pass.
 
 Unix sockets prove the user by peer credentials. The TCP port proves it by the cluster secret; until a client has said
-HELLO acceptably it may send
-``HELLO_BYTES_MAX`` bytes and gets nothing but a refusal.
+HELLO acceptably it may send ``HELLO_BYTES_MAX`` bytes and gets nothing but a refusal.
 """
 
 import asyncio

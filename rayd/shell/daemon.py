@@ -1,8 +1,7 @@
 """The daemon: sockets, processes and timers around one ``Node`` core.
 
-It holds no policy: what happened becomes an event, ``Node.step`` decides, ``_carry_out`` does it. Everything runs
-    on one loop in one thread, so
-an event and its effects are never interleaved with another's.
+It holds no policy: what happened becomes an event, ``Node.step`` decides, ``_carry_out`` does it. Everything runs on
+one loop in one thread, so an event and its effects are never interleaved with another's.
 """
 
 import asyncio
@@ -106,8 +105,7 @@ class Daemon:
             others, effects.others = effects.others, []
             for effect in others:
                 # What an earlier effect has led to goes out first: a mailbox that is drained must have got all its mail
-                # before, or the
-                # wrong tasks would count as taken back.
+                # before, or the wrong tasks would count as taken back.
                 self._send_out()
                 self._do(effect)
         high_water = self.arena.high_water

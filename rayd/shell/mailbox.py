@@ -1,8 +1,8 @@
 """A worker's mailbox: a SOCK_SEQPACKET pair whose receiving end is also kept here.
 
 The queue of a worker *is* the kernel's queue of unread datagrams. Whoever reads a datagram has it, worker or daemon, so
-a task that was not
-begun can be taken back from a worker that is busy, stuck in C code or dead, without its help and without a race.
+a task that was not begun can be taken back from a worker that is busy, stuck in C code or dead, without its help and
+without a race.
 """
 
 import socket

@@ -1,8 +1,7 @@
 """Output of workers: their pipes, files in the session folder, and lines for the driver.
 
 A worker writes a mark, ``MARK name MARK newline``, into its own pipes whenever the name of what it runs changes, so
-lines carry the right name
-even though the daemon reads them later.
+lines carry the right name even though the daemon reads them later.
 """
 
 import fcntl

@@ -1,10 +1,9 @@
 """Worker processes: asking the fork server for them, their sockets and pipes, their death.
 
 The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one
-SOCK_SEQPACKET pair:
-``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket, stdout, stderr) one
-way, ``["forked", worker, pid]``
-and ``["exited", worker, pid, status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
+SOCK_SEQPACKET pair: ``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket,
+stdout, stderr) one way, ``["forked", worker, pid]`` and ``["exited", worker, pid, status, peak KiB]`` the other. It is
+the parent of all workers, so it alone reaps them.
 """
 
 import asyncio

@@ -40,8 +40,8 @@ class Arena:
     """Allocates blocks out of `capacity` bytes. Offsets and sizes are in bytes.
 
     Arguments: `capacity` (an unaligned rest at its end stays unused); `alignment` of every block, a power of two,
-    default 64 (a cache line, and what vector instructions and Arrow buffers ask for).
-    Raises ValueError if the alignment is no power of two or the capacity holds no block.
+    default 64 (a cache line, and what vector instructions and Arrow buffers ask for). Raises ValueError if the
+    alignment is no power of two or the capacity holds no block.
     """
 
     __slots__ = ("_align", "_blocks", "_capacity", "_ends", "_gaps", "_high_water", "_starts", "_used")

@@ -1,10 +1,8 @@
 """Bytes to messages and back, with the limits that keep a stranger from exhausting memory.
 
 msgpack is self-delimiting, so the stream needs no length prefix: a ``Framer`` is fed whatever arrived and hands out
-complete
-messages. What exceeds ``FRAME_BYTES_MAX``, is no array, has an unknown tag or wrong item types raises
-``ProtocolError``;
-the connection it came from must then be closed, since the position in the stream is lost.
+complete messages. What exceeds ``FRAME_BYTES_MAX``, is no array, has an unknown tag or wrong item types raises
+``ProtocolError``; the connection it came from must then be closed, since the position in the stream is lost.
 """
 
 from collections.abc import Iterator, Sequence

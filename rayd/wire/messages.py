@@ -2,8 +2,7 @@
 
 A message is a msgpack array whose first item is its tag. On a stream connection messages simply follow each other; in a
 worker's mailbox each datagram is one array of EXEC bodies. Ids are raw bytes (lengths in ``rayd.ids``); payloads
-(arguments,
-values, functions, pickled errors) are opaque: the daemon never looks inside.
+(arguments, values, functions, pickled errors) are opaque: the daemon never looks inside.
 
 Rules of this file
 * Tuples, not classes, travel on the hot path: building a typed record costs as much as sending the message. The table
@@ -35,64 +34,51 @@ INLINE_BYTES_MAX: Final = 100 * 1024
 DATAGRAM_BYTES_MAX: Final = 48 * 1024
 
 # ---- any client (driver, worker, command line) to its daemon ---------------------------------------------------------
-HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs", info map)      -> WELCOME or REFUSED
-EXPORT: Final = (
-    2  # (function_id, blob)                                          a pickled function or class, once per job
-)
-SPEC: Final = (
-    3  # (key int, spec map)                                            static part of tasks/calls, once per connection
-)
-SUBMIT: Final = (
-    4  # (task_id, key, args, args_oid, deps [oid], contained [oid])   run a task; args_oid b"" when args inline
-)
-CREATE: Final = 5  # (req, actor_id, key, args, args_oid, deps, contained)        start an actor; REPLY when req != 0
-CALL: Final = 6  # (task_id, actor_id, key, args, args_oid, deps, contained)      call an actor's method
-PUT: Final = 7  # (oid, data, contained)                                          a small value
-ALLOC: Final = 8  # (req, oid, size)                                              -> REPLY [offset]
-SEAL: Final = 9  # (oid, contained)                                               the allocated bytes are complete
-HOLD: Final = 10  # ([oid])                                                       this process now refers to them
-RELEASE: Final = 11  # ([oid])                                                    and now no more
-WANT: Final = 12  # ([oid])                                                       -> VALUE for each, when it is ready
-BLOCKED: Final = (
-    13  # ()                                                         a worker's task waits: lend its resources
-)
+HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs", info map)  -> WELCOME or REFUSED
+EXPORT: Final = 2  # (function_id, blob)  a pickled function or class, once per job
+SPEC: Final = 3  # (key int, spec map)  static part of tasks/calls, once per connection
+SUBMIT: Final = 4  # (task_id, key, args, args_oid, deps [oid], contained [oid])  run a task; args_oid b"" for none
+CREATE: Final = 5  # (req, actor_id, key, args, args_oid, deps, contained)  start an actor; REPLY when req != 0
+CALL: Final = 6  # (task_id, actor_id, key, args, args_oid, deps, contained)  call an actor's method
+PUT: Final = 7  # (oid, data, contained)  a small value
+ALLOC: Final = 8  # (req, oid, size)  -> REPLY [offset]
+SEAL: Final = 9  # (oid, contained)  the allocated bytes are complete
+HOLD: Final = 10  # ([oid])  this process now refers to them
+RELEASE: Final = 11  # ([oid])  and now no more
+WANT: Final = 12  # ([oid])  -> VALUE for each, when it is ready
+BLOCKED: Final = 13  # ()  a worker's task waits: lend its resources
 RESUMED: Final = 14  # ()
 CANCEL: Final = 15  # (oid, force, recursive)
 KILL: Final = 16  # (actor_id, no_restart)
-STREAM_WANT: Final = (
-    17  # (task_id)                                              -> STREAM_ITEM for each, then STREAM_END
-)
-STREAM_ACK: Final = 18  # (task_id, consumed)                                     back-pressure
-PUT_ERROR: Final = 20  # (oid, data)                                              an object that is an error
-RPC: Final = 19  # (req, method, params map)                                      -> REPLY; everything that is not hot
+STREAM_WANT: Final = 17  # (task_id)  -> STREAM_ITEM for each, then STREAM_END
+STREAM_ACK: Final = 18  # (task_id, consumed)  back-pressure
+PUT_ERROR: Final = 20  # (oid, data)  an object that is an error
+RPC: Final = 19  # (req, method, params map)  -> REPLY; everything that is not hot
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
 # Data of kind STORED is the id under which the worker has allocated and written it; the daemon takes the bytes over.
-DONE: Final = 32  # (task_id, kind, data, contained, run_us)                      the one result of a task
-DONE_MANY: Final = 33  # (task_id, [[kind, data, contained]], run_us)             num_returns other than 1
-YIELD: Final = 34  # (task_id, index, kind, data, contained)                      one streamed item
-FETCH: Final = 35  # (req, class_id)                                              -> REPLY spec map
-BODY: Final = (
-    36  # (req, task_id)                                                -> REPLY EXEC body too large for a datagram
-)
+DONE: Final = 32  # (task_id, kind, data, contained, run_us)  the one result of a task
+DONE_MANY: Final = 33  # (task_id, [[kind, data, contained]], run_us)  num_returns other than 1
+YIELD: Final = 34  # (task_id, index, kind, data, contained)  one streamed item
+FETCH: Final = 35  # (req, class_id)  -> REPLY spec map
+BODY: Final = 36  # (req, task_id)  -> REPLY EXEC body too large for a datagram
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
 WELCOME: Final = 64  # (info map)
 REFUSED: Final = 65  # (fault map)
 VALUE: Final = 66  # (oid, kind, data)
-REPLY: Final = 67  # (req, ok, value)                                             value is a fault map when not ok
+REPLY: Final = 67  # (req, ok, value)  value is a fault map when not ok
 STREAM_ITEM: Final = 68  # (task_id, index, kind, data)
 STREAM_END: Final = 69  # (task_id, count)
-STOP_TASK: Final = 70  # (task_id)                                                interrupt it if it is the running one
-CREDIT: Final = 71  # (task_id, consumed)                                         a streaming task may go on
-LOG: Final = 72  # (source map, is_err, [line])                                   output of a worker
-EVENT: Final = 73  # (level, text)                                                something the user should know
-UNREAD: Final = 74  # (kind, data)                                                an error that nobody asked for
+STOP_TASK: Final = 70  # (task_id)  interrupt it if it is the running one
+CREDIT: Final = 71  # (task_id, consumed)  a streaming task may go on
+LOG: Final = 72  # (source map, is_err, [line])  output of a worker
+EVENT: Final = 73  # (level, text)  something the user should know
+UNREAD: Final = 74  # (kind, data)  an error that nobody asked for
 
 # ---- daemon to worker mailbox: a datagram is an array of these ----------------------------------------------------
-# EXEC: [task_id, class_id, args, args_at, deps, gpus, more]; args_at is [] or [offset, size, oid]; a dep is [oid, kind,
-# data]; more hints that
-# another body follows at once
+# EXEC: [task_id, class_id, args, args_at, deps, gpus, more]; args_at is [] or [offset, size, oid]; a dep is
+# [oid, kind, data]; more hints that another body follows at once
 # FETCH_BODY: [task_id]: the body did not fit; ask for it with BODY
 
 

@@ -263,8 +263,7 @@ class ActorHandle:
                 raise AttributeError(f"the actor class {self._meta.name} has no method {name!r}; it has: {known}")
         method = ActorMethod(self, meta, _parsed(meta))
         # Found without this detour from now on. The cycle is no loss: a handle that has been used lives until the
-        # collector runs, so the
-        # method refers to the parts of the handle it needs, not to the handle.
+        # collector runs, so the method refers to the parts of the handle it needs, not to the handle.
         self.__dict__[name] = method
         return method
 

@@ -1,10 +1,8 @@
 """Arguments of a call to bytes and back.
 
-The payload is a pickled tuple when there are only positional values, else a dict: ``a`` positional, ``k`` by
-    keyword, ``s`` the places (index or keyword)
-where the values of top-level references belong, in the order of the message's deps. Large arrays given by value are
-stored once
-and then passed like references, see ``_repeats``.
+The payload is a pickled tuple when there are only positional values, else a dict: ``a`` positional, ``k`` by keyword,
+``s`` the places (index or keyword) where the values of top-level references belong, in the order of the message's deps.
+Large arrays given by value are stored once and then passed like references, see ``_repeats``.
 """
 
 import pickle
@@ -34,8 +32,7 @@ def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], what: st
 
     Returns:
         payload, id of the object that holds it when it is large (else b""), ids of top-level references, ids of nested
-        ones, and what the
-        caller must keep alive until it has posted the message.
+        ones, and what the caller must keep alive until it has posted the message.
     """
     if not kwargs:
         if not args:

@@ -1,9 +1,8 @@
 """References as futures: asyncio, ``concurrent.futures`` and callbacks.
 
 Everything that waits without blocking a thread registers a *waiter* on the reference; whoever reads the connection
-calls it. What has to happen in an event
-loop is collected per loop and handed over in one call per batch of messages. A reference with waiters is kept alive
-until it is filled.
+calls it. What has to happen in an event loop is collected per loop and handed over in one call per batch of messages. A
+reference with waiters is kept alive until it is filled.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The fork server: ``python -m ray._forkserver FD ROOM``, started by a daemon.
 
 A warm process with everything a worker needs already imported. It has one thread for ever, so a fork is safe, and it is
-the parent of all
-workers, so it alone reaps them and knows how they ended. Requests and reports are described in ``rayd.shell.workers``.
+the parent of all workers, so it alone reaps them and knows how they ended. Requests and reports are described in
+``rayd.shell.workers``.
 
 It dies with the daemon, and its workers die with it (parent-death signal), so a killed daemon leaves nothing behind.
 """

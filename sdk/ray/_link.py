@@ -1,25 +1,21 @@
 """The connection of a process to its daemon, without a thread of its own unless one is needed.
 
 Sending: messages are posted to a queue. A thread that is about to wait flushes it itself; otherwise a small flusher
-    thread, asleep until
-something is posted, does so within a millisecond, so that a loop of submissions costs one write per batch.
+thread, asleep until something is posted, does so within a millisecond, so that a loop of submissions costs one write
+per batch.
 
-Receiving: one thread at a time is the *leader* and reads; a thread that blocks in ``get`` becomes leader if nobody
-    is, reads until its own condition
-holds, and wakes those that waited meanwhile (*followers*) so that one of them takes over. Only when something is
-awaited asynchronously does a reader
-thread start, and it then leads for good.
+Receiving: one thread at a time is the *leader* and reads; a thread that blocks in ``get`` becomes leader if nobody is,
+reads until its own condition holds, and wakes those that waited meanwhile (*followers*) so that one of them takes over.
+Only when something is awaited asynchronously does a reader thread start, and it then leads for good.
 
 Interruption: Python runs signal handlers between any two bytecodes of the main thread, and a handler may raise
-    (Ctrl-C). Received bytes are
-therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must not be torn apart count
-themselves in ``critical`` when the main thread
-is in them; the session's SIGINT handler waits for their end. Between two statements without a call no handler runs. If
-something else tears one apart, the link is broken for good and says so: it never goes on with half a message.
+(Ctrl-C). Received bytes are therefore moved from ``recv`` into ``_inbox`` by one C call, and the stretches that must
+not be torn apart count themselves in ``critical`` when the main thread is in them; the session's SIGINT handler waits
+for their end. Between two statements without a call no handler runs. If something else tears one apart, the link is
+broken for good and says so: it never goes on with half a message.
 
 The race of leading, in steps: (1) F fails to get the lease, L still reads; (2) L releases the lease and wakes the
-    followers it sees;
-(3) F enlists and would sleep for ever. Hence F tries the lease once more after it has enlisted.
+followers it sees; (3) F enlists and would sleep for ever. Hence F tries the lease once more after it has enlisted.
 """
 
 import collections

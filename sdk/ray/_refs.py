@@ -1,8 +1,7 @@
 """Object references.
 
 There is one ``ObjectRef`` per object id in a process (the client interns them), so identity is equality, hashing costs
-nothing, and Python's own
-reference count is the reference count: when the last one dies, the daemon is told.
+nothing, and Python's own reference count is the reference count: when the last one dies, the daemon is told.
 
 An ``ObjectRef`` is also what its value is: the state and the received bytes live in its slots, filled by whoever reads
 the connection.
@@ -61,8 +60,7 @@ class ObjectRef(Generic[T_co], metaclass=_Interning):
     """A reference to an object that exists or will exist: the result of a task or of ``ray.put``.
 
     It can be awaited (``await ref``), passed to tasks, put into other objects, and given to ``ray.get`` and
-    ``ray.wait``. It is also
-    enough of a future for ``asyncio.wait``.
+    ``ray.wait``. It is also enough of a future for ``asyncio.wait``.
     """
 
     __slots__ = ("__weakref__", "_client", "_data", "_id", "_kind", "_waiters")

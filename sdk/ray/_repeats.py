@@ -1,8 +1,7 @@
 """Large arrays that are passed by value again and again are stored once.
 
-An array is recognised by identity and then compared with the stored copy, so one that was changed in between is
-    stored anew: passing by value keeps its
-meaning. A comparison reads at memory speed and needs no room, a copy writes and does.
+An array is recognised by identity and then compared with the stored copy, so one that was changed in between is stored
+anew: passing by value keeps its meaning. A comparison reads at memory speed and needs no room, a copy writes and does.
 """
 
 import weakref

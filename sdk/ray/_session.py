@@ -1,8 +1,7 @@
 """The one session of this process: complete or absent.
 
 ``current`` is the only process-wide variable of the SDK, set by ``start`` and ``stop`` alone. A session joins a client
-(objects, requests), what this process
-is (driver or worker), and what has to be undone at the end.
+(objects, requests), what this process is (driver or worker), and what has to be undone at the end.
 """
 
 import atexit
