@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 Fault: TypeAlias = dict[str, Any]
 
 WORKER_CRASHED: Final = "worker_crashed"  # details: cause {kind, exit_code | signal}, pid, task, stderr [lines]
+WORKER_START: Final = "worker_start"  # details: cause, stderr [lines]
 OUT_OF_MEMORY: Final = "out_of_memory"  # details: as worker_crashed, plus figures in bytes
 ACTOR_DIED: Final = (
     "actor_died"  # details: actor_id hex, cause..., init_failed bool, pickled error under "error" if __init__ raised

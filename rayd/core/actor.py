@@ -20,13 +20,13 @@ from rayd.core.actor_record import Actor, ActorState, handle_info
 from rayd.core.allotment import Allotment, fitting
 from rayd.core.dispatch import Dispatcher
 from rayd.core.door import check_arguments
-from rayd.core.effect import KillWorker, RetireWorker, StartWorker
+from rayd.core.effect import KillWorker, RetireWorker
 from rayd.core.faults import cancelled, crashed
 from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec, Task
-from rayd.core.worker import STARTING_MAX, Worker, WorkerState
-from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, Fault, fault
+from rayd.core.worker import Worker, WorkerState
+from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, WORKER_CRASHED, Fault, fault
 from rayd.ids import actor_object_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
@@ -108,10 +108,15 @@ class Actors:
         for source, gpus, demand in reserved:
             source.give(demand, gpus)
         for key, count in wanted.items():
-            room = STARTING_MAX - state.pool.starting_total()
-            for _ in range(min(count - state.pool.starting.get(key, 0), room)):
-                started = state.pool.new(key)
-                state.effects.others.append(StartWorker(started.wid, key[0], key[1]))
+            self.tasks.starts.want(key, count)
+
+    def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
+        """Actors that wait for a worker that cannot be had die."""
+        for actor in list(self.placing.values()):
+            if (actor.spec.job, actor.spec.env) == key:
+                code = ACTOR_DIED if why["code"] == WORKER_CRASHED else why["code"]
+                text = f"The actor {actor.title()} died before it had started. {why['message']}"
+                self._die(actor, {**why, "code": code, "message": text, "actor_id": actor.aid.hex()})
 
     def _start_on(self, actor: Actor, worker: Worker, source: Allotment) -> None:
         state, spec = self.state, actor.spec

@@ -247,4 +247,5 @@ def _check_work_goes_on(node: "Node") -> None:
             key = (spec.job, spec.env)
             assert not state.pool.idle.get(key), f"{spec.name} waits while a worker is idle"
             coming = state.pool.starting.get(key) or state.pool.starting_total() >= STARTING_MAX
+            coming = coming or node.tasks.starts.paused(key)
             assert coming, f"{spec.name} waits while there is room for a worker"

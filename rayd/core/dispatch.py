@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from rayd.core.allotment import fitting
 from rayd.core.door import check_arguments
-from rayd.core.effect import Interrupt, KillWorker, RetireWorker, StartWorker, TakeBack
+from rayd.core.effect import Interrupt, KillWorker, RetireWorker, TakeBack
 from rayd.core.faults import cancelled, crashed
+from rayd.core.starts import Starts
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Spec, Task
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
-from rayd.errors import CANCELLED, fault
+from rayd.errors import CANCELLED, Fault, fault
 from rayd.ids import FIRST_RETURN, return_id
 from rayd.wire.messages import DATAGRAM_BYTES_MAX, ERROR, FAULT, RETRYABLE, STOP_TASK, STORED
 
@@ -38,6 +39,7 @@ class Dispatcher:
     def __init__(self, state: NodeState, streams: Streams) -> None:
         self.state = state
         self.streams = streams
+        self.starts = Starts(state)
         self.waiting: dict[int, Spec] = {}
         self.crowded: dict[int, Worker] = {}
         self.actor_ready: Callable[[Task], None] = _unset
@@ -177,14 +179,15 @@ class Dispatcher:
 
     def _start_workers(self, spec: Spec, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> None:
         """Fork as many as could be leased at once, no more than are useful in parallel."""
-        state = self.state
-        if spec.job not in state.jobs:
-            return
-        starting = state.pool.starting.get(key, 0)
-        wanted = min(len(spec.queue), self._parallel(spec), STARTING_MAX) - starting
-        for _ in range(min(wanted, STARTING_MAX - state.pool.starting_total())):
-            worker = state.pool.new(key)
-            state.effects.others.append(StartWorker(worker.wid, key[0], key[1]))
+        self.starts.want(key, min(len(spec.queue), self._parallel(spec), STARTING_MAX))
+
+    def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
+        """What waits for a worker that cannot be had fails."""
+        for spec in list(self.waiting.values()):
+            if (spec.job, spec.env) == key:
+                for task in list(spec.queue):
+                    self.finish(task, FAULT, why, None)
+                spec.queue.clear()
 
     def _parallel(self, spec: Spec) -> int:
         """How many leases of this spec the free resources allow now."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.dispatch import Dispatcher
-from rayd.core.effect import KillWorker, StartWorker
+from rayd.core.effect import KillWorker
 from rayd.core.state import Conn, Job, NodeState
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 
@@ -43,9 +43,7 @@ class Jobs:
         self._next += 1
         namespace = str(info.get("namespace") or f"anonymous-{job.hex()}")
         state.jobs[job] = Job(job, conn, namespace, info, state.now)
-        for _ in range(min(state.pool.size, STARTING_MAX)):
-            worker = state.pool.new((job, env))
-            state.effects.others.append(StartWorker(worker.wid, job, env))
+        self.tasks.starts.want((job, env), min(state.pool.size, STARTING_MAX))
         return job
 
     def end(self, conn: Conn) -> None:
@@ -124,5 +122,6 @@ class Jobs:
     def _forget(self, job: bytes) -> None:
         state = self.state
         del state.jobs[job]
+        self.tasks.starts.forget(job)
         for key in [key for key in state.spec_index if key[0] == job]:
             del state.spec_index[key]

@@ -137,6 +137,9 @@ class Node:
         """When to send ``Tick`` at the latest, in ns; None while nothing depends on time."""
         if self.tasks.crowded:
             return self.state.now + SLOW_CHECK_NS
+        resume = self.tasks.starts.deadline()
+        if resume is not None:
+            return resume
         if sum(map(len, self.state.pool.idle.values())) > self.state.pool.size:
             return self.state.now + IDLE_NS_MAX
         return None
@@ -179,6 +182,8 @@ class Node:
     def _on_tick(self) -> None:
         if self.tasks.crowded:
             self.tasks.slow_check()
+        if self.tasks.starts.resume():
+            self.state.dirty = True
         for worker in self.state.pool.surplus(self.state.now):
             self.state.pool.drop_idle(worker)
             worker.state = WorkerState.DEAD
@@ -196,6 +201,7 @@ class Node:
                 state.effects.others.append(CloseConnection(event.conn))
                 return
             state.pool.started(worker)
+            self.tasks.starts.succeeded(worker)
             conn = Conn(event.conn, event.kind, event.info, worker.key[0], worker.wid)
             worker.conn = event.conn
             state.pool.put_idle(worker, state.now)
@@ -249,7 +255,12 @@ class Node:
         worker = state.pool.workers.get(event.worker)
         if worker is None:
             return
+        starting = worker.state is WorkerState.STARTING
         state.pool.remove(worker)
+        why = self.tasks.starts.failed(worker, event.cause, event.stderr) if starting else None
+        if why is not None:
+            self.tasks.start_failed(worker.key, why)
+            self.actors.start_failed(worker.key, why)
         if worker.actor is not None:
             self.actors.worker_lost(worker, event.cause, event.stderr, event.unread)
         else:
@@ -407,6 +418,8 @@ class Node:
         if kind or contained or task.spec.num_returns != 1:  # all but the ordinary case
             check_done(self.state.objects, conn.conn, task, kind, data, contained)
         del worker.inflight[tid]
+        if self.state.bodies:  # cancelled, and not asked for
+            self.state.bodies.pop(tid, None)
         if worker.actor is None:
             self.tasks.done(worker, task, kind, data, contained, run_us)
         else:
@@ -420,6 +433,8 @@ class Node:
             return
         check_done_many(self.state.objects, conn.conn, task, results)
         del worker.inflight[tid]
+        if self.state.bodies:  # cancelled, and not asked for
+            self.state.bodies.pop(tid, None)
         self.tasks.finish_many(task, results)
         if worker.actor is None:
             task.spec.observe(run_us)

@@ -84,6 +84,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._next_conn = 1
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0
         self._dropped: dict[int, int] = {}
         self._touched = 0
 
@@ -159,12 +160,13 @@ class Daemon:
 
     def _arm(self) -> None:
         """See to it that the core gets its Tick in time."""
-        if self._timer is not None:
-            return
         deadline = self.node.next_deadline()
-        if deadline is not None:
-            delay = max(0.0, (deadline - time.monotonic_ns()) / 1e9)
-            self._timer = self.loop.call_later(delay, self._tick)
+        if deadline is None or (self._timer is not None and deadline >= self._due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = deadline
+        self._timer = self.loop.call_later(max(0.0, (deadline - time.monotonic_ns()) / 1e9), self._tick)
 
     def _tick(self) -> None:
         self._timer = None

@@ -10,6 +10,7 @@ import dataclasses
 import faulthandler
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -39,6 +40,7 @@ def main() -> int:
 def _serve(config: Config, base: str, answer: TextIO) -> int:
     # The slow imports of the two processes run side by side; a refusal comes before either is paid for.
     started = fork_server.start_fork_server()
+    _allow_many_files()
     from rayd.shell import daemon
 
     session = sessions.Session(config.session_dir)
@@ -46,6 +48,12 @@ def _serve(config: Config, base: str, answer: TextIO) -> int:
         return daemon.run(config, _announcer(config, session, base, answer), started)
     finally:
         sessions.retire(session, base)
+
+
+def _allow_many_files() -> None:
+    """Each worker takes a handful of descriptors here; workers themselves keep the limit that programs are used to."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _announcer(

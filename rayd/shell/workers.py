@@ -2,15 +2,17 @@
 
 The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one
 SOCK_SEQPACKET pair: ``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket,
-stdout, stderr) one way, ``["forked", worker, pid]`` and ``["exited", worker, pid, status, peak KiB]`` the other. It is
-the parent of all workers, so it alone reaps them.
+stdout, stderr) one way, ``["forked", worker, pid]`` or ``["failed", worker, why]`` and later ``["exited", worker, pid,
+status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 from collections.abc import Callable
+from errno import EMFILE
 from typing import Any, Final
 
 import msgpack
@@ -108,8 +110,17 @@ class Workers:
                     self._on_forked(message[1], message[2])
                     if process.doomed:
                         self.kill(message[1])
+            elif message[0] == "failed":
+                self._not_started(message[1], message[2])
             else:
                 self._reaped(message[1], message[3], message[4])
+
+    def _not_started(self, wid: int, why: str) -> None:
+        """There never was a process."""
+        process = self.by_id.get(wid)
+        if process is not None:
+            process.cause = {"kind": "start", "text": why}
+            self._reaped(wid, 0, 0)
 
     def _fork_server_lost(self) -> None:
         """Its workers die with it (parent-death signal) and become our children; report them and start a new one."""
@@ -139,10 +150,18 @@ class Workers:
     ) -> None:
         """Have a worker forked."""
         assert self._control is not None
-        mailbox = Mailbox(self._on_full)
-        ours, theirs = socket.socketpair()
-        out_r, out_w = os.pipe()
-        err_r, err_w = os.pipe()
+        with contextlib.ExitStack() as opened:
+            try:
+                mailbox = Mailbox(self._on_full)
+                opened.callback(mailbox.close)
+                ours, theirs = map(opened.enter_context, socket.socketpair())
+                (out_r, out_w), (err_r, err_w) = self._pipe(opened), self._pipe(opened)
+            except OSError as error:
+                remedy = "; raise the limit (`ulimit -n`) where the daemon is started" if error.errno == EMFILE else ""
+                cause = {"kind": "start", "text": f"its sockets and pipes could not be made: {error.strerror}{remedy}"}
+                self._loop.call_soon(self._on_exited, wid, cause, [], [])
+                return
+            opened.pop_all()
         process = self.by_id[wid] = WorkerProcess(wid, mailbox)
         process.out = self._listen(process, out_r, False)
         process.err = self._listen(process, err_r, True)
@@ -160,6 +179,13 @@ class Workers:
         os.close(out_w)
         os.close(err_w)
         self._on_session(wid, ours)
+
+    @staticmethod
+    def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+        ends = os.pipe()
+        for fd in ends:
+            opened.callback(os.close, fd)
+        return ends
 
     def _listen(self, process: WorkerProcess, fd: int, is_err: bool) -> Output:
         path = os.path.join(self._log_dir, f"worker-{process.wid}.{'err' if is_err else 'out'}")

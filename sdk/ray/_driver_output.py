@@ -3,6 +3,7 @@
 A connection and a thread of its own, so that printing neither waits for nor delays the program's requests.
 """
 
+import collections
 import contextlib
 import os
 import select
@@ -23,6 +24,9 @@ _PROGRESS_TURN_S: Final = 0.2
 _LAST_LINES_S: Final = 2.0
 # Two answers in a row: between them the daemon has looked at the pipes of all workers.
 _FINAL_ROUNDS: Final = 2
+# An error that comes again within this time, among so many different ones, is counted instead of shown.
+_SAME_ERROR_S: Final = 5.0
+_ERRORS_KEPT: Final = 100
 
 
 class DriverOutput:
@@ -44,6 +48,8 @@ class DriverOutput:
         self._framer = Framer()
         self._printer = OutputPrinter.from_environ(os.environ)
         self._show_lines = show_lines
+        self._errors: collections.Counter[str] = collections.Counter()
+        self._errors_since = 0.0
         self._view = ProgressView() if is_wanted(progress, os.environ) else None
         self._answers = 0
         self._asked = 0
@@ -69,6 +75,7 @@ class DriverOutput:
             self._show_forgotten()
             if self._view is not None and self._asked == self._answers:
                 self._ask("progress")
+        self._show_repeated()
         self._printer.close()
         if self._view is not None:
             self._view.close()
@@ -86,8 +93,7 @@ class DriverOutput:
         elif tag == UNREAD:
             self._show_error(message[1], message[2])
         elif tag == EVENT:
-            with contextlib.suppress(OSError, ValueError):
-                print(f"({message[1]}) {message[2]}", file=sys.stderr, flush=True)
+            self._say(f"({message[1]}) {message[2]}")
         elif tag == REPLY:
             self._answers += 1
             if self._view is not None and isinstance(message[3], dict) and message[3]:
@@ -111,10 +117,27 @@ class DriverOutput:
 
         if isinstance(error, TaskCancelledError):  # somebody wanted that
             return
+        text = str(error)
+        now = time.monotonic()
+        if len(self._errors) > _ERRORS_KEPT or now - self._errors_since > _SAME_ERROR_S:
+            self._show_repeated()
+            self._errors_since = now
+        self._errors[text] += 1
+        if self._errors[text] == 1:
+            self._say(f"(error) nobody asked for the result of this task, which failed:\n{text}")
+
+    def _show_repeated(self) -> None:
+        """How often those errors came again that were shown once."""
+        for text, count in self._errors.items():
+            if count > 1:
+                lines = text.strip().splitlines() or [""]
+                self._say(f"(error) {count - 1} more results that nobody asked for failed like this: {lines[-1]}")
+        self._errors.clear()
+
+    @staticmethod
+    def _say(text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            print(
-                f"(error) nobody asked for the result of this task, which failed:\n{error}", file=sys.stderr, flush=True
-            )
+            print(text, file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Print what workers have written until now."""

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+from errno import EAGAIN
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -98,7 +99,14 @@ def _serve_one(
         return None
     _, wid, job_info, env, facts = msgpack.unpackb(data, unicode_errors=TEXT_ERRORS)
     server = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        for fd in fds:
+            os.close(fd)
+        remedy = "; end other processes, or raise the limit on their number" if error.errno == EAGAIN else ""
+        control.send(msgpack.packb(["failed", wid, f"the system made no process: {error.strerror}{remedy}"]))
+        return {}
     if pid == 0:
         _become_worker(server, control, fds, libc, ours, wid, job_info, env, facts)
     for fd in fds:

@@ -308,9 +308,7 @@ class RuntimeEnvSetupError(RayError):
     """The runtime environment of a task or actor could not be made."""
 
     def __init__(self, error_message: str | None = None) -> None:
-        super().__init__(
-            "The runtime environment could not be set up." + (f"\n{error_message}" if error_message else "")
-        )
+        super().__init__(error_message or "The runtime environment could not be set up.")
         self.error_message = error_message
 
 
@@ -385,6 +383,7 @@ class ActorHandleNotFoundError(ValueError, RayError):
 
 _CLASSES: Final[dict[str, type[Exception]]] = {
     codes.WORKER_CRASHED: WorkerCrashedError,
+    codes.WORKER_START: RuntimeEnvSetupError,
     codes.OUT_OF_MEMORY: OutOfMemoryError,
     codes.ACTOR_DIED: ActorDiedError,
     codes.ACTOR_UNAVAILABLE: ActorUnavailableError,

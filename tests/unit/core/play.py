@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from rayd.core.allotment import fitting
 from rayd.core.effect import CloseConnection, KillWorker, RetireWorker
 from rayd.core.task import STREAMING, Spec
 from rayd.wire import messages as m
@@ -82,6 +83,7 @@ class Play:
         self.clients: dict[int, Client] = {}
         self.doomed: dict[int, bool] = {}
         self.items: dict[bytes, int] = {}
+        self.groups: list[bytes] = []
         self.add(self.world.driver())
 
     def add(self, peer: Peer) -> Client:
@@ -223,6 +225,27 @@ class Play:
             tid = rng.choice(client.streams)
             client.peer.send((m.STREAM_WANT, tid), (m.STREAM_ACK, tid, rng.randrange(4)))
 
+    def group(self, rng: Random) -> None:
+        """A placement group, and something in it; which of its bundles, or any."""
+        client = self.client(rng)
+        gid = bytes([len(self.groups)]) * 18
+        bundles = rng.choice([[{"CPU": 1}], [{"CPU": 1}, {"CPU": 2}], [{"CPU": 0.5, "GPU": 0.5}], [{"CPU": 9}]])
+        client.peer.rpc("group_create", group_id=gid, bundles=bundles, detached=rng.random() < 0.2)
+        self.groups.append(gid)
+        place = {"placement_group": gid, "bundle": rng.randrange(-1, len(bundles))}
+        if rng.random() < 0.5:
+            tid = client.peer.submit(client.peer.spec(cpus=rng.choice([0, 0.5, 1]), max_retries=1, **place))
+            client.awaits(tid, 1)
+        else:
+            resources = {"CPU": rng.choice([0.5, 1])}
+            aid = client.peer.create(client.peer.actor_class(resources=resources, max_restarts=1, **place))
+            client.actors.append(aid)
+            client.held.append(actor_object(aid))
+
+    def ungroup(self, rng: Random) -> None:
+        if self.groups:
+            self.client(rng).peer.rpc("group_remove", group_id=rng.choice(self.groups))
+
     def create(self, rng: Random) -> None:
         client = self.client(rng)
         index = rng.randrange(len(CLASSES))
@@ -338,6 +361,8 @@ class Play:
                 self.answer(worker, worker.begun[0], "value")
             elif self.readers():
                 self.readers()[0].read()
+            elif (resumed := self.world.node.tasks.starts.deadline()) is not None:
+                self.world.wait_ms((resumed - self.world.now) / 1e6 + 1)
             else:
                 return
         raise AssertionError("it goes on for ever")
@@ -345,8 +370,8 @@ class Play:
     def expect_all_has_come(self) -> None:
         """Only what waits for resources that somebody keeps may be pending, and what waits for that."""
         state = self.world.node.state
-        short: list[Any] = [actor for actor in state.placing.values() if not state.ledger.fits(actor.placement)]
-        short += [actor for actor in state.placing.values() if not state.ledger.fits(actor.spec.demand)]
+        short: list[Any] = [a for a in state.placing.values() if fitting(a.spec.sources, a.placement) is None]
+        short += [actor for actor in state.placing.values() if fitting(actor.spec.sources, actor.spec.demand) is None]
         short += list(self.world.node.tasks.waiting.values())
         for oid, entry in state.objects.entries.items():
             assert entry.task is None or short, f"{oid.hex()} of {entry.task.spec.name} never comes"
@@ -357,6 +382,9 @@ class Play:
             client.peer.release(*dict.fromkeys(client.held))
             for aid in client.actors:
                 client.peer.send((m.KILL, aid, True))
+        self.everybody_answers()
+        for group in list(self.world.node.groups.by_id):
+            self.client(Random(0)).peer.rpc("group_remove", group_id=group)
         self.everybody_answers()
         killer = next((client.peer for client in self.drivers()), None) or self.add(self.world.driver()).peer
         for actor in list(self.world.node.actors.by_id.values()):
@@ -395,6 +423,8 @@ DOINGS: dict[Callable[[Play, Random], None], int] = {
     Play.put: 3,
     Play.pass_on: 4,
     Play.release: 10,
+    Play.group: 1,
+    Play.ungroup: 1,
     Play.want: 3,
     Play.cancel: 2,
     Play.consume: 3,

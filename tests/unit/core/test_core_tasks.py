@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rayd.core.effect import KillWorker, RetireWorker
+from rayd.core.starts import PAUSE_NS
 from rayd.core.task import DEPTH_MAX
 from rayd.core.worker import STARTING_MAX
 from rayd.wire.messages import ERROR, EVENT, FAULT, INLINE, STORED
@@ -108,6 +109,7 @@ def test_a_worker_that_does_not_come_up_is_replaced(world: World) -> None:
     world.starting.clear()
     world.step(world.exited(asked.worker))
     world.step(world.exited(99))  # of which nobody knows
+    world.wait_ms(PAUSE_NS / 1e6)
     (worker,) = world.workers()
     assert worker.run() == tid
 

@@ -16,6 +16,7 @@ FAULTS = {
     codes.OBJECT_LOST: exceptions.ObjectLostError,
     codes.STORE_FULL: exceptions.ObjectStoreFullError,
     codes.UNSCHEDULABLE: exceptions.TaskUnschedulableError,
+    codes.WORKER_START: exceptions.RuntimeEnvSetupError,
     codes.GROUP_REMOVED: exceptions.TaskPlacementGroupRemoved,
     codes.PENDING_CALLS: exceptions.PendingCallsLimitExceeded,
     codes.NAME_TAKEN: exceptions.ActorAlreadyExistsError,
