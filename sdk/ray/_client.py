@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ray import exceptions
 from ray._link import Link
@@ -344,7 +344,7 @@ class Client:
         key = id(anchor)
         anchors = self._anchors
         anchors[key] = (weakref.ref(anchor, lambda _: anchors.pop(key, None)), ref)
-        return memoryview(anchor)  # type: ignore[arg-type]  # an array has been a buffer for ever
+        return memoryview(cast(Any, anchor))  # numpy's types call an array a buffer only from Python 3.12 on
 
     def error_of(self, ref: ObjectRef[Any]) -> BaseException | None:
         """The exception a filled reference stands for, None if it has a value."""

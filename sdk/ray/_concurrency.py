@@ -134,6 +134,7 @@ class _Loop:
         self._executor = executor
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._streams: dict[bytes, asyncio.Event] = {}
         self._flushing = False
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Event
@@ -153,6 +154,7 @@ class _Loop:
             name: asyncio.Semaphore(n) for name, n in {"": options["max_concurrency"], **options["groups"]}.items()
         }
         executor.client.on_stop_task = self._stop_soon
+        executor.client.on_credit = self._credit
         executor.client.link.start_reader()
         executor.mailbox.setblocking(False)
         self._loop.add_reader(executor.mailbox.fileno(), self._readable)
@@ -187,9 +189,20 @@ class _Loop:
         tid = body[0]
         task = self._loop.create_task(self._call(what, body), name=what.name)
         self._tasks[tid] = task
-        task.add_done_callback(lambda _: self._tasks.pop(tid, None))
+        task.add_done_callback(lambda task: self._end(task, what, body))
         if tid in executor.stopped:  # the word came before the call itself
             task.cancel()
+
+    def _end(self, task: asyncio.Task[None], what: Work, body: list[Any]) -> None:
+        tid = body[0]
+        del self._tasks[tid]
+        if task.cancelled():  # before its first step: nothing in ``_call`` has run that could have said so
+            self._fail_cancelled(Running(tid, what, body[5]), time.perf_counter_ns())
+            self._flush_soon()
+
+    def _fail_cancelled(self, call: Running, started: int) -> None:
+        text = cancelled_text(call.what.name, call.tid)
+        self._executor.fail(call, exceptions.TaskCancelledError(call.tid.hex(), text), started)
 
     def _stop_soon(self, tid: bytes) -> None:
         self._loop.call_soon_threadsafe(self._stop, tid)
@@ -220,8 +233,7 @@ class _Loop:
                     executor._deliver(call, result, started)
         except asyncio.CancelledError as error:
             if tid in executor.stopped:
-                cancelled = exceptions.TaskCancelledError(tid.hex(), cancelled_text(what.name, tid))
-                executor.fail(call, cancelled, started)
+                self._fail_cancelled(call, started)
             else:
                 executor.fail(call, error, started)
         except BaseException as error:
@@ -231,35 +243,39 @@ class _Loop:
     async def _stream(self, call: Running, items: Any) -> None:
         executor = self._executor
         index = 0
-        async for item in items:
-            executor.send_item(call, index, item)
-            index += 1
-            if call.what.backpressure:
-                while 0 <= executor.credit(call.tid) <= index - call.what.backpressure:
-                    await self._credit_change(call.tid)
-            if executor.credit(call.tid) < 0:
-                await items.aclose()
-                break
-
-    async def _credit_change(self, tid: bytes) -> None:
-        """Wait until the consumer of a stream has taken another item."""
-        changed = asyncio.Event()
-        client = self._executor.client
-        former = client.on_credit
-
-        def on_credit(task: bytes, consumed: int) -> None:
-            former(task, consumed)
-            if task == tid:
-                self._loop.call_soon_threadsafe(changed.set)
-
-        client.on_credit = on_credit
+        executor.streams.open(call.tid)
         try:
-            self._flush_soon()
-            before = self._executor.credit(tid)
-            if self._executor.credit(tid) == before:
-                await changed.wait()
+            async for item in items:
+                executor.streams.send(call, index, item)
+                index += 1
+                if call.what.backpressure:
+                    await self._room(call.tid, index - call.what.backpressure)
+                if executor.streams.taken(call.tid) < 0:
+                    break
         finally:
-            client.on_credit = former
+            executor.streams.close(call.tid)
+            await items.aclose()
+
+    async def _room(self, tid: bytes, limit: int) -> None:
+        """Wait until the consumer of a stream has taken more than `limit` items, or has gone."""
+        changed = self._streams[tid] = asyncio.Event()
+        try:
+            while 0 <= self._executor.streams.taken(tid) <= limit:
+                self._flush_soon()
+                await changed.wait()
+                changed.clear()
+        finally:
+            del self._streams[tid]
+
+    def _credit(self, tid: bytes, consumed: int) -> None:
+        """The consumer of a stream has taken items; told in the thread that reads."""
+        self._executor.streams.note_credit(tid, consumed)
+        self._loop.call_soon_threadsafe(self._wake_stream, tid)
+
+    def _wake_stream(self, tid: bytes) -> None:
+        changed = self._streams.get(tid)
+        if changed is not None:
+            changed.set()
 
     def _flush_soon(self) -> None:
         if not self._flushing:

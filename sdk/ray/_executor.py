@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgpack
@@ -24,6 +23,7 @@ from ray._errors import capture, dump_error
 from ray._generators import DynamicObjectRefGenerator
 from ray._refs import ObjectRef
 from ray._serialize import deserialize, dumps, serialize
+from ray._streams import Streams
 from ray._work import Running, Work, cancelled_text, run_us, running_call, show_gpus, timeval
 from rayd.shell.output import MARK
 from rayd.wire import messages as m
@@ -33,8 +33,6 @@ STREAMING: Final = -1
 # After this long without work the worker shows itself as idle and lets go of what it still holds for speed.
 IDLE_S: Final = 0.2
 _STOPPED_MAX: Final = 4096
-# A streaming task that never waits looks this often whether its consumer is still there.
-LOOK_S: Final = 0.02
 
 
 class Executor:
@@ -59,7 +57,7 @@ class Executor:
         self.forked = False
         self._known: dict[int, Work] = {}
         self._functions: dict[bytes, Any] = {}
-        self._credit: dict[bytes, int] = {}
+        self.streams = Streams(self)
         self._label = ""
         self._shown = ""
         self._marked = ""
@@ -67,7 +65,7 @@ class Executor:
         self._blocking = 0
         self._interruptible = False
         client.on_stop_task = self._on_stop_task
-        client.on_credit = self._credit.__setitem__
+        client.on_credit = self.streams.note_credit
         client.should_stop = self._should_stop
         client.before_block = self._before_block
         client.after_block = self._after_block
@@ -282,7 +280,7 @@ class Executor:
         """Results other than one plain value."""
         what = call.what
         if what.num_returns == STREAMING:
-            self._stream(call, result)
+            self.streams.run(call, result)
             message: Any = (m.DONE, call.tid, m.INLINE, b"", [], run_us(started))
         elif what.dynamic:
             refs = self._put_all(call, result)
@@ -316,37 +314,6 @@ class Executor:
                 " change num_returns"
             )
         return values
-
-    def _stream(self, call: Running, items: Any) -> None:
-        iterator: Iterator[Any] = iter(items)
-        looked = time.monotonic()
-        try:
-            for index, item in enumerate(iterator):
-                self.send_item(call, index, item)
-                limit = index + 1 - call.what.backpressure
-                if call.what.backpressure and limit >= 0:
-                    self.client.block_until(lambda limit=limit: not 0 <= self.credit(call.tid) <= limit, None)  # type: ignore[misc]
-                elif time.monotonic() - looked > LOOK_S:
-                    self.client.link.poll()
-                    looked = time.monotonic()
-                if call.tid in self.stopped:
-                    raise exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(call.what.name, call.tid))
-                if self.credit(call.tid) < 0:
-                    break
-        finally:
-            self._credit.pop(call.tid, None)
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    def send_item(self, call: Running, index: int, item: Any) -> None:
-        """One item of a stream."""
-        kind, data, contained = self.pack_result(item, call.what.name)
-        self.client.link.post((m.YIELD, call.tid, index, kind, data, contained))
-
-    def credit(self, tid: bytes) -> int:
-        """Items of a stream that its consumer has taken; negative when the consumer has gone."""
-        return self._credit.get(tid, 0)
 
     def fail(self, call: Running, error: BaseException, started: int) -> None:
         """Report an exception as the task's result."""

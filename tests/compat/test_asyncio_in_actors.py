@@ -46,3 +46,39 @@ def test_asyncio_wait_takes_bare_refs_in_an_async_actor():
             return sorted([await ref for ref in done]), len(pending)
 
     assert ray.get(User.remote().use.remote()) == ([0, 1, 2], 0)
+
+
+def test_a_call_cancelled_at_any_moment_ends_as_cancelled():
+    @ray.remote
+    class Sleeper:
+        async def sleep(self):
+            await asyncio.sleep(3600)
+
+        async def ping(self):
+            return "awake"
+
+    sleeper = Sleeper.remote()
+    assert ray.get(sleeper.ping.remote()) == "awake"
+    for spin in range(0, 60_000, 300):  # the word comes before, with, and after the first step of the call
+        call = sleeper.sleep.remote()
+        for _ in range(spin):
+            pass
+        ray.cancel(call)
+        with pytest.raises(ray.exceptions.TaskCancelledError):
+            ray.get(call, timeout=30)
+    assert ray.get(sleeper.ping.remote()) == "awake"
+
+
+def test_streams_of_one_async_actor_wait_for_their_own_consumers():
+    @ray.remote
+    class Source:
+        @ray.method(_generator_backpressure_num_objects=1)
+        async def letters(self, n):
+            for i in range(n):
+                yield chr(97 + i)
+
+    source = Source.options(max_concurrency=4).remote()
+    short = source.letters.remote(2)
+    long = source.letters.remote(5)
+    assert [ray.get(ref) for ref in short] == ["a", "b"]  # ends while the other one waits
+    assert [ray.get(ref) for ref in long] == ["a", "b", "c", "d", "e"]
