@@ -3,9 +3,9 @@
 A session is one life of one daemon. Layout below the folder of all sessions (``base``, normally /tmp/ray)::
 
     session_<time>_<pid>/logs/rayd.log   the daemon's stderr; its presence also marks the folder as one of ours
-    session_<time>_<pid>/sockets/        Unix sockets (or a short folder in /tmp, when the path would be too long for
-    one) session_<time>_<pid>/daemon.json     the daemon's Record: there from the moment it is ready until it has
-    stopped session_latest                       link to the newest session
+    session_<time>_<pid>/sockets/        Unix sockets (a short folder in /tmp when the path would be too long for one)
+    session_<time>_<pid>/daemon.json     the daemon's Record: there from the moment it is ready until it has stopped
+    session_latest                       link to the newest session
     rayd_current                         link to the session that ``address="auto"`` means; never an embedded one
 
 A session in another folder (``--temp-dir``) is linked into ``base``, so that there is one place to look. What says

@@ -3,13 +3,12 @@
 Formats, told apart by the first byte:
   0x80  a plain pickle, for values without large buffers
   0x01  a pickle with out-of-band buffers (pickle protocol 5): header, pickle, then each buffer at a multiple of 64
-  bytes, so that arrays read from
-        shared memory are aligned views of it
+        bytes, so that arrays read from shared memory are aligned views of it
   0x02  the bytes of a ``bytes`` object itself
 
 Functions and classes that cannot be imported elsewhere (``__main__``, closures, lambdas) travel by value through
-cloudpickle. References met on the way
-are collected, so that the daemon holds the inner objects while the outer one exists.
+cloudpickle. References met on the way are collected, so that the daemon holds the inner objects while the outer one
+exists.
 """
 
 import io
