@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -18,13 +19,22 @@ import click
 import rayd
 from rayd.config import Config, ConfigError, Environment
 from rayd.report import size, status_text
-from rayd.shell import procfs, sessions
+from rayd.shell import procfs, sessions, token_file
 from rayd.shell.control import Control, ControlError
+from rayd.shell.dial_tcp import is_loopback
 from rayd.shell.launch import LaunchError, Ready, launch, log_tail
 from rayd.trace import trace_events
+from rayd.wire.secret import JOIN, KINDS, NEVER, SECRET_BYTES, key_of
 
 # What an error of ours means to the shell that called us; anything else is a defect and shows its traceback.
-_FAILURES: Final = (ControlError, LaunchError, sessions.AddressError, sessions.NoDaemonError, sessions.SessionError)
+_FAILURES: Final = (
+    ControlError,
+    LaunchError,
+    sessions.AddressError,
+    sessions.NoDaemonError,
+    sessions.SessionError,
+    token_file.TokenFileError,
+)
 # Commands of packages that cost more to import than all others together.
 _LAZY: Final = {"microbenchmark": "rayd.bench.command"}
 
@@ -82,6 +92,12 @@ def _address_option(command: Command) -> Command:
 @click.option("--labels", metavar="KEY=VALUE,...", help="Labels of this node.")
 @click.option("--temp-dir", metavar="DIR", help="Where the session's folder is made [default: /tmp/ray].")
 @click.option("--node-name", help="Name of this node for people [default: the host's name].")
+@click.option(
+    "--insecure-unencrypted-network",
+    "unencrypted",
+    is_flag=True,
+    help="Let everybody on the network read and change what is sent. Only for networks that encrypt by themselves.",
+)
 @click.option("--block", is_flag=True, help="Stay in the foreground until the daemon ends.")
 def start(
     head: bool, address: str | None, resources: str | None, labels: str | None, block: bool, **given: Any
@@ -139,6 +155,30 @@ def status(address: str | None) -> None:
 
 
 @main.command()
+@click.option(
+    "--scope",
+    type=click.Choice(list(KINDS)),
+    help="Make one with less rights: all that programs may (admin), all but to stop the cluster (submit), or only to"
+    " look (read). [default: join, the cluster's secret itself]",
+)
+@click.option("--expires", type=click.FloatRange(min=0, min_open=True), metavar="HOURS", help="When it becomes void.")
+@click.option("--rotate", is_flag=True, help="Draw a new secret, which makes all tokens so far void.")
+def token(scope: str | None, expires: float | None, rotate: bool) -> None:
+    """Show the token by which programs on other machines prove that they may use this cluster.
+
+    Put it into the file ~/.rayd/token there, which only its owner may read. It is as good as a password.
+    """
+    path = Environment.read().token_path()
+    if rotate:
+        token_file.replace(path, secrets.token_bytes(SECRET_BYTES))
+    secret = token_file.secret_of_cluster(path)
+    if expires is not None and (scope or JOIN) == JOIN:
+        raise click.UsageError("--expires takes a --scope of less than all rights; --rotate makes the others void")
+    void_from = NEVER if expires is None else int(time.time() + expires * 3600)
+    click.echo(key_of(secret, scope or JOIN, void_from).token())
+
+
+@main.command()
 @_address_option
 def timeline(address: str | None) -> None:
     """Write a trace of the tasks that ran."""
@@ -152,8 +192,8 @@ def timeline(address: str | None) -> None:
 
 def _connect(address: str | None) -> Control:
     environment = Environment.read()
-    record = sessions.find(address or environment.address, environment.temp_dir(), embedded=True)
-    return Control(record.socket)
+    wanted = address or environment.address or "auto"
+    return Control(sessions.target(wanted, environment.temp_dir(), embedded=True))
 
 
 def _json_amounts(text: str | None) -> dict[str, float]:
@@ -190,7 +230,17 @@ def _started_text(config: Config, ready: Ready) -> str:
         "\n"
         "Use it:   python -c 'import ray; ray.init(address=\"auto\"); print(ray.cluster_resources())'\n"
         "Look:     rayd status\n"
-        "Stop it:  rayd stop"
+        "Stop it:  rayd stop\n"
+        "\n"
+        f"{_elsewhere_text(config, ready)}"
+    )
+
+
+def _elsewhere_text(config: Config, ready: Ready) -> str:
+    if is_loopback(config.host):
+        return "Only this machine can reach it; --node-ip-address ADDRESS opens it to those who have its token."
+    return (
+        f'Elsewhere: put what `rayd token` prints into ~/.rayd/token, then ray.init(address="ray://{ready.address}").'
     )
 
 

@@ -17,6 +17,7 @@ from rayd import machine
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 6379
+DEFAULT_TOKEN_FILE: Final = "~/.rayd/token"
 # Below this the store cannot hold the handful of large objects that even small programs have at once.
 STORE_BYTES_MIN: Final = 75 * 1024 * 1024
 STORE_SHARE: Final = 0.3
@@ -61,6 +62,9 @@ class Environment(NamedTuple):
         store_share: RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, part of the available memory for the object store
             (default 0.3).
         store_bytes_max: RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES, upper bound for that part (default 200 GB).
+        token_file: RAYD_TOKEN_FILE, the file that holds the cluster's token (default ~/.rayd/token).
+        unencrypted: RAYD_INSECURE_UNENCRYPTED_NETWORK=1, whether to connect to daemons that were told to go without
+            TLS.
     """
 
     address: str | None = None
@@ -68,6 +72,8 @@ class Environment(NamedTuple):
     visible_gpus: str | None = None
     store_share: float = STORE_SHARE
     store_bytes_max: int = STORE_BYTES_MAX
+    token_file: str = DEFAULT_TOKEN_FILE
+    unencrypted: bool = False
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Self:
@@ -92,7 +98,13 @@ class Environment(NamedTuple):
             visible_gpus=given.get("CUDA_VISIBLE_DEVICES"),
             store_share=share,
             store_bytes_max=int(_number_in(given, "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES", STORE_BYTES_MAX)),
+            token_file=given.get("RAYD_TOKEN_FILE") or DEFAULT_TOKEN_FILE,
+            unencrypted=given.get("RAYD_INSECURE_UNENCRYPTED_NETWORK") == "1",
         )
+
+    def token_path(self) -> str:
+        """The token's file, in full."""
+        return os.path.expanduser(self.token_file)
 
     def temp_dir(self) -> str:
         """The folder of all sessions of this user: ``<temp_root>/ray``, or ``ray-<uid>`` where another user owns the
@@ -126,6 +138,7 @@ class Config:
             its own.
         session_name: folder of this session inside ``temp_dir``; empty until the session is made.
         log_level: least level that is logged: debug, info, warning or error.
+        unencrypted: leave out TLS where a connection leaves the machine.
     """
 
     head: bool
@@ -142,6 +155,7 @@ class Config:
     embedded_pid: int | None = None
     session_name: str = ""
     log_level: str = "info"
+    unencrypted: bool = False
 
     def __post_init__(self) -> None:
         if not self.host or self.host in {"0.0.0.0", "::", "*"}:
@@ -183,6 +197,7 @@ class Config:
         node_name: str | None = None,
         embedded_pid: int | None = None,
         log_level: str = "info",
+        unencrypted: bool = False,
     ) -> Self:
         """A complete configuration; the attributes of the class say what each argument means, None takes the default.
 
@@ -216,6 +231,7 @@ class Config:
             node_name=node_name or os.uname().nodename,
             embedded_pid=embedded_pid,
             log_level=log_level,
+            unencrypted=unencrypted,
         )
 
     @classmethod

@@ -25,6 +25,8 @@ GROUP_REMOVED: Final = "placement_group_removed"  # details: group_id hex; actor
 NAME_TAKEN: Final = "name_taken"
 NOT_FOUND: Final = "not_found"
 BAD_REQUEST: Final = "bad_request"
+NOT_PROVEN: Final = "not_proven"  # a client over TCP without the cluster's token
+FORBIDDEN: Final = "forbidden"  # the client's token does not allow it
 VERSION: Final = "version"
 SHUTDOWN: Final = "shutdown"
 

@@ -55,6 +55,7 @@ def _sessions_of_its_own() -> Iterator[Path]:
     before = _present(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(folder))
+        patch.setenv("RAYD_TOKEN_FILE", str(folder / "token"))
         patch.delenv("RAY_ADDRESS", raising=False)
         yield folder
         try:

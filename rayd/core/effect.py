@@ -42,6 +42,15 @@ class Interrupt(NamedTuple):
     worker: int
 
 
+class SendPart(NamedTuple):
+    """Send DATA with a copy of these bytes of the store."""
+
+    conn: int
+    req: int
+    offset: int
+    size: int
+
+
 class CloseConnection(NamedTuple):
     """Flush what was sent, then close."""
 
@@ -54,7 +63,9 @@ class StopDaemon(NamedTuple):
     reason: str
 
 
-Effect: TypeAlias = StartWorker | KillWorker | RetireWorker | TakeBack | Interrupt | CloseConnection | StopDaemon
+Effect: TypeAlias = (
+    StartWorker | KillWorker | RetireWorker | TakeBack | Interrupt | SendPart | CloseConnection | StopDaemon
+)
 
 
 class Effects:
@@ -63,12 +74,14 @@ class Effects:
     Attributes:
         sends: messages by connection id, in order.
         mail: EXEC bodies by worker id, in order.
+        writes: bytes for the store, (offset, bytes); to be copied there before anything of the same step is sent.
         others: everything else, in order; to be carried out after sends and mail of the same step.
     """
 
-    __slots__ = ("mail", "others", "sends")
+    __slots__ = ("mail", "others", "sends", "writes")
 
     def __init__(self) -> None:
         self.sends: defaultdict[int, list[Message]] = defaultdict(list)
         self.mail: defaultdict[int, list[list[Any]]] = defaultdict(list)
+        self.writes: list[tuple[int, bytes]] = []
         self.others: list[Effect] = []

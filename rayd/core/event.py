@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, TypeAlias
 
 from rayd.wire.messages import Message
+from rayd.wire.secret import JOIN
 
 
 class Connected(NamedTuple):
@@ -13,12 +14,14 @@ class Connected(NamedTuple):
         kind: "driver", "worker", "cli" or "logs".
         info: the map of its HELLO.
         worker: the worker id when kind is "worker", else 0.
+        scope: what the client may do (``rayd.wire.secret.KINDS``).
     """
 
     conn: int
     kind: str
     info: dict[str, Any]
     worker: int = 0
+    scope: str = JOIN
 
 
 class Received(NamedTuple):

@@ -8,9 +8,9 @@ never see a socket, a clock or a process.
 from collections.abc import Callable
 from typing import Any, Final
 
+from rayd.core import affinity, rights
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
-from rayd.core.affinity import refusal
 from rayd.core.check import check
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
@@ -79,6 +79,8 @@ class Node:
             m.PUT: self._on_put,
             m.PUT_ERROR: self._on_put_error,
             m.ALLOC: self._on_alloc,
+            m.WRITE: self._on_write,
+            m.READ: self._on_read,
             m.SEAL: self._on_seal,
             m.HOLD: self._on_hold,
             m.RELEASE: self._on_release,
@@ -212,7 +214,7 @@ class Node:
                 job = self.jobs.begin(event.conn, event.info)
             elif event.kind == "logs":
                 job = bytes(event.info.get("job", b""))
-            conn = Conn(event.conn, event.kind, event.info, job, 0)
+            conn = Conn(event.conn, event.kind, event.info, job, 0, event.scope)
         state.conns[event.conn] = conn
         state.effects.sends[event.conn].append((m.WELCOME, self._welcome(conn)))
         if event.kind == "logs" and conn.job in state.jobs:
@@ -303,7 +305,9 @@ class Node:
         check_environment(message[2].get("env_vars") or {})
         spec = self.state.spec_for(conn.job, message[2])
         facts = self.queries.facts
-        spec.unmet, spec.fault = refusal(spec.options, self.state.node_id, facts.get("labels") or {}, spec.name)
+        spec.unmet, spec.fault = affinity.refusal(
+            spec.options, self.state.node_id, facts.get("labels") or {}, spec.name
+        )
         if spec.unmet:
             spec.sources = ()
         else:
@@ -340,6 +344,12 @@ class Node:
 
     def _on_alloc(self, conn: Conn, message: Any) -> None:
         self.state.objects.allocate(message[1], message[2], message[3], conn.conn, self.state.describe_conn)
+
+    def _on_write(self, conn: Conn, message: Any) -> None:
+        self.state.objects.write(conn.conn, message[1], message[2], message[3])
+
+    def _on_read(self, conn: Conn, message: Any) -> None:
+        self.state.objects.read(conn.conn, message[1], message[2], message[3], message[4])
 
     def _on_seal(self, conn: Conn, message: Any) -> None:
         check_ids(message[2])
@@ -406,7 +416,8 @@ class Node:
             known = ", ".join(sorted(self.queries.methods))
             self._reply(conn, req, False, fault(BAD_REQUEST, f"This daemon has no method {method!r}. It has: {known}."))
             return
-        ok, value = handler(conn, params)
+        why = rights.refusal(conn.scope, method)
+        ok, value = handler(conn, params) if why is None else (False, why)
         self._reply(conn, req, ok, value)
 
     def _on_done(self, conn: Conn, message: Any) -> None:

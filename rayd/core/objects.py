@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from rayd.core.effect import Effects
+from rayd.core.effect import Effects, SendPart
 from rayd.core.task import Task
 from rayd.errors import OBJECT_LOST, STORE_FULL, fault
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, STORED, VALUE
+from rayd.wire.messages import ERROR, FAULT, INLINE, PART_BYTES_MAX, REPLY, STORED, VALUE
 
 PENDING: Final = -1
 ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
@@ -125,6 +125,25 @@ class ObjectTable:
         if contained:
             entry.contained = self._hold_all(other for other in contained if other != oid)
         self._announce(oid, entry)
+
+    def write(self, conn: int, oid: bytes, at: int, data: bytes) -> None:
+        """A part of the allocated bytes, from who allocated them and does not share the memory."""
+        if not self.owns_scratch(conn, oid):
+            raise ProtocolError(f"{oid.hex()} names no bytes that this client has allocated and not sealed")
+        offset, size = self.entries[oid].data
+        if not 0 <= at <= at + len(data) <= size:
+            raise ProtocolError(f"bytes {at} to {at + len(data)} lie outside the {size} bytes of {oid.hex()}")
+        self._effects.writes.append((offset + at, data))
+
+    def read(self, conn: int, req: int, oid: bytes, at: int, size: int) -> None:
+        """Send a part of a stored object, or say that there is none."""
+        entry = self.entries.get(oid)
+        if entry is None or entry.kind != STORED:
+            self._effects.sends[conn].append((REPLY, req, False, lost(oid)))
+            return
+        if not 0 <= at <= at + size <= entry.data[1] or not 0 <= size <= PART_BYTES_MAX:
+            raise ProtocolError(f"{size} bytes at {at} are no part of the {entry.data[1]} bytes of {oid.hex()}")
+        self._effects.others.append(SendPart(conn, req, entry.data[0] + at, size))
 
     def fill(self, oid: bytes, kind: int, data: Any, contained: list[bytes] | None) -> None:
         """The result of a pending entry has arrived. Late twins and results nobody holds are dropped."""

@@ -15,6 +15,7 @@ from rayd.errors import CANCELLED, GROUP_REMOVED
 from rayd.ids import ACTOR_OBJECT_SUFFIX, JOB_ID_BYTES, TASK_ID_BYTES
 from rayd.store.arena import Arena
 from rayd.wire.messages import EVENT, FAULT, UNREAD
+from rayd.wire.secret import JOIN
 
 # How many finished runs are remembered for the timeline: a bounded ring, about 10 MB at most.
 RUNS_KEPT: Final = 50_000
@@ -30,17 +31,19 @@ class Conn:
         kind: "driver", "worker", "cli" or "logs".
         job: job it belongs to, b"" for tools.
         worker: worker id, 0 if it is none.
+        scope: what it may do.
         specs: the static parts it has announced, by its own key.
     """
 
-    __slots__ = ("conn", "info", "job", "kind", "specs", "worker")
+    __slots__ = ("conn", "info", "job", "kind", "scope", "specs", "worker")
 
-    def __init__(self, conn: int, kind: str, info: dict[str, Any], job: bytes, worker: int) -> None:
+    def __init__(self, conn: int, kind: str, info: dict[str, Any], job: bytes, worker: int, scope: str = JOIN) -> None:
         self.conn = conn
         self.kind = kind
         self.info = info
         self.job = job
         self.worker = worker
+        self.scope = scope
         self.specs: dict[int, Spec] = {}
 
 

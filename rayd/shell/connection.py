@@ -1,7 +1,8 @@
 """One client connection: bytes to messages, and the introduction that every client must pass.
 
-Unix sockets prove the user by peer credentials. The TCP port proves it by the cluster secret; until a client has said
-HELLO acceptably it may send ``HELLO_BYTES_MAX`` bytes and gets nothing but a refusal.
+Unix sockets prove the user by peer credentials; over TCP both sides prove that they know the cluster's secret (see
+``rayd.wire.auth``). Until a client has said HELLO acceptably it may send ``HELLO_BYTES_MAX`` bytes and gets nothing but
+a challenge or a refusal.
 """
 
 import asyncio
@@ -9,13 +10,14 @@ import os
 import socket
 import struct
 import sys
+import time
 from typing import Any, Protocol, cast
 
-from rayd.errors import VERSION, Fault, fault
+from rayd.errors import NOT_PROVEN, VERSION, Fault, fault
+from rayd.wire.auth import Gate, NotProvenError
 from rayd.wire.frame import FRAME_BYTES_MAX, HELLO_BYTES_MAX, Framer, ProtocolError, encode, encode_many
 from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
-
-KINDS = ("driver", "worker", "cli", "logs")
+from rayd.wire.secret import JOIN, KINDS
 
 
 class Hub(Protocol):
@@ -31,6 +33,16 @@ class Hub(Protocol):
         """The end, once, for introduced connections only."""
 
 
+class Porter(Protocol):
+    """Who watches the connections that have not proven themselves yet."""
+
+    def arrived(self, connection: "Connection") -> None:
+        """A stranger."""
+
+    def left(self, connection: "Connection", refusal: str) -> None:
+        """It is a stranger no more, or has gone, or was refused with this text."""
+
+
 class Connection(asyncio.Protocol):
     """Server side of one connection.
 
@@ -38,40 +50,81 @@ class Connection(asyncio.Protocol):
         hub: the daemon.
         number: connection id.
         worker: worker id when this is the socket that was made for that worker, else 0.
-        trusted: the transport itself proves who it is (Unix socket).
+        gate: before which the client has to prove itself; None when the transport itself proves who it is.
+        porter: told of clients before the gate.
+
+    Attributes:
+        kind: what the client is; "" until it has introduced itself.
+        scope: what its token allows.
+        peer: who it is, for the log.
+        peer_pid: its process, 0 if that is on another machine.
     """
 
-    def __init__(self, hub: Hub, number: int, *, worker: int = 0, trusted: bool = True) -> None:
+    def __init__(
+        self, hub: Hub, number: int, *, worker: int = 0, gate: Gate | None = None, porter: Porter | None = None
+    ) -> None:
         self.hub = hub
         self.number = number
         self.worker = worker
-        self.trusted = trusted
         self.kind = ""
+        self.scope = JOIN if gate is None else ""
+        self.peer = ""
         self.peer_pid = 0
+        self._gate = gate
+        self._porter = porter
         self._framer = Framer(HELLO_BYTES_MAX if not worker else FRAME_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
         sock = transport.get_extra_info("socket")
-        if sock.family == socket.AF_UNIX and not self.worker:
+        if self._gate is not None:
+            peer = transport.get_extra_info("peername") or ("?", 0)
+            self.peer = f"{peer[0]}:{peer[1]}"
+            if self._porter is not None:
+                self._porter.arrived(self)
+        elif sock.family == socket.AF_UNIX and not self.worker:
             self.peer_pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            self.peer = f"pid {self.peer_pid}"
             if uid not in (os.getuid(), 0):
                 self.refuse(fault(VERSION, f"This daemon belongs to user id {os.getuid()}, not {uid}."))
 
     def data_received(self, data: bytes) -> None:
         try:
             messages: list[Message] = list(self._framer.feed(data))
+            while messages and not self.scope:
+                self._prove(messages.pop(0))
             if not self.kind and messages and self._introduce(messages.pop(0)):
                 self._framer.raise_limit()
             if messages and self.kind:
                 self.hub.received(self, messages)
+        except NotProvenError as error:
+            self._turn_away(str(error))
         except ProtocolError as error:
-            who = f"{self.kind or 'unknown client'} pid {self.peer_pid}"
+            if not self.scope:
+                self._turn_away(str(error))
+                return
+            who = f"{self.kind or 'unknown client'} {self.peer}"
             print(f"closing connection {self.number} of {who}: {error}", file=sys.stderr, flush=True)
             self.refuse(
                 fault(VERSION, f"The daemon closed this connection: {error}. Use the rayd version of the daemon.")
             )
+
+    def _prove(self, message: Message) -> None:
+        """A message of a client that has not proven itself."""
+        assert self._gate is not None
+        reply = self._gate.answer(message, time.time())
+        if reply is not None:
+            self.send([reply])
+            return
+        self.scope = self._gate.scope
+        if self._porter is not None:
+            self._porter.left(self, "")
+
+    def _turn_away(self, why: str) -> None:
+        if self._porter is not None:
+            self._porter.left(self, why)
+        self.refuse(fault(NOT_PROVEN, f"{why}."))
 
     def _introduce(self, message: Message) -> bool:
         """Judge the HELLO; False when it was refused."""
@@ -85,8 +138,8 @@ class Connection(asyncio.Protocol):
             )
             self.refuse(fault(VERSION, text))
             return False
-        if kind not in KINDS or (kind == "worker") != bool(self.worker):
-            raise ProtocolError(f"a client of kind {kind!r:.20} cannot connect here")
+        if kind not in (KINDS[self.scope] if not self.worker else ("worker",)):
+            raise ProtocolError(f"a client of kind {kind!r:.20} cannot connect here with a token for {self.scope!r}")
         self.kind = kind
         refusal = self.hub.introduced(self, kind, info)
         if refusal is not None:
@@ -120,6 +173,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if not self.scope and self._porter is not None:
+            self._porter.left(self, "")
         if self.kind or self.worker:
             self.hub.closed(self)
         self._transport = None

@@ -1,13 +1,13 @@
 """A small blocking client with which tools ask a daemon: one question, one answer, no event loop."""
 
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import rayd
+from rayd.shell.dial import Target, UnreachableError, dial
 from rayd.wire import frame, messages
 
 
@@ -24,23 +24,25 @@ class ControlError(RuntimeError):
 
 
 class Control:
-    """A connection to the daemon that serves on a Unix socket; a context manager.
+    """A connection to a daemon; a context manager.
 
     Args:
-        socket_path: as in the daemon's record.
+        target: where it serves; a text is the path of its Unix socket, as in its record.
         timeout_s: how long each answer may take, in seconds (default 10).
 
     Raises:
         ControlError: nobody serves there, or it refuses this client.
     """
 
-    def __init__(self, socket_path: str, *, timeout_s: float = 10.0) -> None:
-        self._path = socket_path
+    def __init__(self, target: Target | str, *, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
         self._requests = 0
         self._framer = frame.Framer()
         self._received: Iterator[list[Any]] = iter(())
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket = dial(Target(target) if isinstance(target, str) else target)
+        except UnreachableError as error:
+            raise ControlError(str(error)) from None
         self._socket.settimeout(timeout_s)
         try:
             self._connect()
@@ -81,10 +83,6 @@ class Control:
         self.close()
 
     def _connect(self) -> None:
-        try:
-            self._socket.connect(self._path)
-        except OSError as error:
-            raise ControlError(f"cannot connect to the daemon's socket {self._path}: {error.strerror}") from None
         python = ".".join(map(str, sys.version_info[:3]))
         info = {"pid": os.getpid(), "python": python, "version": rayd.__version__}
         self._send([messages.HELLO, messages.PROTOCOL_VERSION, "cli", info])

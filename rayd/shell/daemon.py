@@ -28,6 +28,7 @@ from rayd.core.effect import (
     Interrupt,
     KillWorker,
     RetireWorker,
+    SendPart,
     StartWorker,
     StopDaemon,
     TakeBack,
@@ -37,11 +38,14 @@ from rayd.core.node import Node
 from rayd.errors import SHUTDOWN, VERSION, Fault, fault
 from rayd.shell import sessions
 from rayd.shell.connection import Connection
+from rayd.shell.door import Door
 from rayd.shell.fork_server import ForkServer
+from rayd.shell.porter import Porter
 from rayd.shell.workers import Workers
 from rayd.store.arena import Arena
 from rayd.store.segment import Segment, Toucher
-from rayd.wire.messages import LOG, Message
+from rayd.wire.auth import Gate
+from rayd.wire.messages import DATA, LOG, Message
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 # Fresh store memory is touched this far ahead of the highest byte ever handed out: first touch is some 30 times slower
@@ -101,6 +105,8 @@ class Daemon:
 
     def _carry_out(self) -> None:
         effects = self.effects
+        if effects.writes:
+            self._write_parts()
         while effects.sends or effects.mail or effects.others:
             self._send_out()
             others, effects.others = effects.others, []
@@ -114,6 +120,11 @@ class Daemon:
             self._touched = high_water
             self.toucher.want(min(high_water + TOUCH_AHEAD_BYTES, self.arena.capacity))
         self._arm()
+
+    def _write_parts(self) -> None:
+        writes, self.effects.writes = self.effects.writes, []
+        for offset, data in writes:
+            self.segment.copy_in(offset, [data])
 
     def _send_out(self) -> None:
         effects = self.effects
@@ -151,6 +162,11 @@ class Daemon:
             case Interrupt():
                 # The loop writes what was sent at the end of a turn; STOP_TASK should be there before the signal is.
                 self.loop.call_soon(self.loop.call_soon, self.workers.interrupt, effect.worker)
+            case SendPart():
+                connection = self._connections.get(effect.conn)
+                if connection is not None:
+                    part = bytes(self.segment.view(effect.offset, effect.size))  # it may be freed before it is sent
+                    connection.send([(DATA, effect.req, part)])
             case CloseConnection():
                 connection = self._connections.get(effect.conn)
                 if connection is not None:
@@ -180,11 +196,15 @@ class Daemon:
     # ---- connections (Hub) -------------------------------------------------------------------------------------------
 
     def accept(self) -> Connection:
-        """Protocol factory of the listening socket."""
+        """Protocol factory of the listening Unix socket."""
         return self._new_connection(0)
 
-    def _new_connection(self, worker: int) -> Connection:
-        connection = Connection(self, self._next_conn, worker=worker)
+    def accept_stranger(self, gate: Gate, porter: Porter) -> Connection:
+        """Protocol factory of the TCP port."""
+        return self._new_connection(0, gate, porter)
+
+    def _new_connection(self, worker: int, gate: Gate | None = None, porter: Porter | None = None) -> Connection:
+        connection = Connection(self, self._next_conn, worker=worker, gate=gate, porter=porter)
         self._next_conn += 1
         return connection
 
@@ -212,7 +232,7 @@ class Daemon:
         self._connections[connection.number] = connection
         if kind == "driver":
             self._watch(connection)
-        self.feed(Connected(connection.number, kind, info, connection.worker))
+        self.feed(Connected(connection.number, kind, info, connection.worker, connection.scope))
         return None
 
     def _watch(self, connection: Connection) -> None:
@@ -262,11 +282,13 @@ class Daemon:
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
-    async def serve(self, announce: Callable[[dict[str, Any]], None]) -> str:
+    async def serve(self, announce: Callable[[dict[str, Any]], None], door: Door | None) -> str:
         """Serve until stopped; returns the reason."""
         path = self.session.socket(sessions.DAEMON_SOCKET)
         server = await self.loop.create_unix_server(self.accept, path, backlog=1024)
         os.chmod(path, 0o600)
+        if door is not None:
+            await door.open(self.loop, self.accept_stranger)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop, f"received {number.name}")
         # Not the loop's own method: uvloop keeps SIGCHLD for itself, although it only uses it for what it starts.
@@ -280,6 +302,8 @@ class Daemon:
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loop is about to close
             server.close()
+            if door is not None:
+                door.close()
             self.workers.stop()
             why = fault(SHUTDOWN, f"the daemon at {self.facts['address']} was stopped: {reason}")
             for connection in list(self._connections.values()):
@@ -343,13 +367,14 @@ def _resources(config: Config) -> dict[str, float]:
     return {name: amount for name, amount in named.items() if amount}
 
 
-def run(config: Config, announce: Callable[[dict[str, Any]], None], fork_server: ForkServer) -> int:
+def run(config: Config, announce: Callable[[dict[str, Any]], None], fork_server: ForkServer, door: Door | None) -> int:
     """Run a daemon in this process until it is stopped.
 
     Args:
         config: complete, with the name of an existing session folder.
         announce: called once with ``{"node_id": hex}`` when clients can connect.
         fork_server: just started by ``rayd.shell.fork_server``.
+        door: by which clients on other machines come in; None to have none.
 
     Returns:
         The process's exit code.
@@ -364,7 +389,7 @@ def run(config: Config, announce: Callable[[dict[str, Any]], None], fork_server:
         async def main() -> str:
             daemon = Daemon(config, asyncio.get_running_loop())
             daemon.workers.adopt_fork_server(fork_server)
-            return await daemon.serve(announce)
+            return await daemon.serve(announce, door)
 
         reason = runner.run(main())
     print(f"rayd stopped: {reason}", file=sys.stderr, flush=True)

@@ -11,14 +11,18 @@ import faulthandler
 import json
 import os
 import resource
+import socket
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import rayd
 from rayd.config import Config, ConfigError, Environment
 from rayd.shell import fork_server, port, procfs, sessions
 from rayd.shell.errors import StartError
+
+if TYPE_CHECKING:
+    from rayd.shell.door import Door
 
 
 def main() -> int:
@@ -29,7 +33,7 @@ def main() -> int:
         base = Environment.read().temp_dir()
         with port.claim(config, base) as claimed:
             config = dataclasses.replace(config, port=claimed.getsockname()[1])
-            return _serve(config, base, answer)
+            return _serve(config, base, answer, _door(config, claimed))
     except (ConfigError, StartError) as error:
         if answer.closed:
             raise
@@ -37,7 +41,7 @@ def main() -> int:
         return 1
 
 
-def _serve(config: Config, base: str, answer: TextIO) -> int:
+def _serve(config: Config, base: str, answer: TextIO, door: "Door | None") -> int:
     # The slow imports of the two processes run side by side; a refusal comes before either is paid for.
     started = fork_server.start_fork_server()
     _allow_many_files()
@@ -45,9 +49,22 @@ def _serve(config: Config, base: str, answer: TextIO) -> int:
 
     session = sessions.Session(config.session_dir)
     try:
-        return daemon.run(config, _announcer(config, session, base, answer), started)
+        return daemon.run(config, _announcer(config, session, base, answer), started, door)
     finally:
         sessions.retire(session, base)
+
+
+def _door(config: Config, claimed: socket.socket) -> "Door | None":
+    """What lets clients of other machines in; a program's own daemon has none."""
+    if config.embedded_pid is not None:
+        return None
+    from rayd.shell.door import Door
+    from rayd.shell.token_file import TokenFileError
+
+    try:
+        return Door(claimed, Environment.read().token_path(), unencrypted=config.unencrypted)
+    except TokenFileError as error:
+        raise StartError(str(error)) from None
 
 
 def _allow_many_files() -> None:

@@ -1,7 +1,7 @@
 """The TCP port that names a cluster: claimed for the daemon's life, so that no two clusters have one name.
 
-The socket is bound but does not listen: everything on one machine goes through the Unix socket, and what does not
-listen needs no authentication.
+A program's own daemon only claims it: everything on one machine goes through the Unix socket, and what does not listen
+needs no authentication. Others listen on it, see ``rayd.shell.door``.
 """
 
 import errno

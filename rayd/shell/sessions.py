@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 from rayd.config import Environment
 from rayd.shell import procfs
+from rayd.shell.dial import Target
 
 # The kernel keeps 108 bytes for the path of a Unix socket, one of them for the terminating zero.
 SOCKET_PATH_BYTES_MAX: Final = 106
@@ -37,6 +38,8 @@ _LATEST: Final = "session_latest"
 _CURRENT: Final = "rayd_current"
 # The last but one argument of every daemon's process ends like this, the last one is its session's folder.
 ENTRY_SUFFIX: Final = "/rayd/shell/entry.py"
+_NETWORK: Final = "ray://"
+_HERE: Final = ("localhost", "127.0.0.1")
 DAEMON_LOG: Final = "rayd.log"
 DAEMON_SOCKET: Final = "rayd.sock"
 
@@ -215,6 +218,29 @@ def find(address: str | None = None, base: str | None = None, *, embedded: bool 
         f"no rayd daemon runs on this machine, so none has the address {wanted}; start it here with "
         f"`rayd start --head --port {wanted.rpartition(':')[2]}`"
     )
+
+
+def target(address: str, base: str | None = None, *, embedded: bool = False) -> Target:
+    """How to reach the daemon that an address means, on this machine or another.
+
+    Args:
+        address: as for ``find``; "ray://host:port" is the same by way of the network, wherever it is.
+        base, embedded: as for ``find``.
+
+    Raises:
+        AddressError: the address has none of these forms.
+        NoDaemonError: it names this machine, and no such daemon runs here.
+    """
+    if address.startswith(_NETWORK):
+        host, _, port = _normalized(address.removeprefix(_NETWORK)).rpartition(":")
+        return Target("", host, int(port))
+    try:
+        return Target(find(address, base, embedded=embedded).socket)
+    except NoDaemonError:
+        host, _, port = address.rpartition(":")
+        if address == "auto" or host in _HERE:
+            raise
+        return Target("", host, int(port))
 
 
 def clean(base: str) -> list[str]:

@@ -18,7 +18,7 @@ Payload kinds (field ``kind`` below):
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 Message: TypeAlias = Sequence[Any]
 
@@ -30,6 +30,8 @@ RETRYABLE: Final = 4  # only in DONE: an ERROR that the task's options allow to 
 
 # Values up to this many bytes travel inside messages; larger ones go through the store.
 INLINE_BYTES_MAX: Final = 100 * 1024
+# Who does not share a node's memory writes and reads stored objects in parts of at most this many bytes.
+PART_BYTES_MAX: Final = 4 * 1024 * 1024
 # A datagram of the mailbox must fit the kernel's default socket buffer (212 992 bytes) with room for others.
 DATAGRAM_BYTES_MAX: Final = 48 * 1024
 
@@ -41,6 +43,7 @@ SUBMIT: Final = 4  # (task_id, key, args, args_oid, deps [oid], contained [oid])
 CREATE: Final = 5  # (req, actor_id, key, args, args_oid, deps, contained)  start an actor; REPLY when req != 0
 CALL: Final = 6  # (task_id, actor_id, key, args, args_oid, deps, contained)  call an actor's method
 PUT: Final = 7  # (oid, data, contained)  a small value
+PUT_ERROR: Final = 20  # (oid, data)  an object that is an error
 ALLOC: Final = 8  # (req, oid, size)  -> REPLY [offset]
 SEAL: Final = 9  # (oid, contained)  the allocated bytes are complete
 HOLD: Final = 10  # ([oid])  this process now refers to them
@@ -52,8 +55,11 @@ CANCEL: Final = 15  # (oid, force, recursive)
 KILL: Final = 16  # (actor_id, no_restart)
 STREAM_WANT: Final = 17  # (task_id)  -> STREAM_ITEM for each, then STREAM_END
 STREAM_ACK: Final = 18  # (task_id, consumed)  back-pressure
-PUT_ERROR: Final = 20  # (oid, data)  an object that is an error
 RPC: Final = 19  # (req, method, params map)  -> REPLY; everything that is not hot
+AUTH: Final = 21  # (version, scope, expiry, challenge)  over TCP, before HELLO  -> CHALLENGE or REFUSED
+PROOF: Final = 22  # (proof)  the answer to CHALLENGE; HELLO may follow at once
+WRITE: Final = 23  # (oid, at, bytes)  a part of allocated bytes, from who does not share the memory
+READ: Final = 24  # (req, oid, at, size)  -> DATA, or REPLY when it cannot be
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
 # Data of kind STORED is the id under which the worker has allocated and written it; the daemon takes the bytes over.
@@ -75,6 +81,8 @@ CREDIT: Final = 71  # (task_id, consumed)  a streaming task may go on
 LOG: Final = 72  # (source map, is_err, [line])  output of a worker
 EVENT: Final = 73  # (level, text)  something the user should know
 UNREAD: Final = 74  # (kind, data)  an error that nobody asked for
+CHALLENGE: Final = 75  # (challenge, proof)
+DATA: Final = 76  # (req, bytes)  a part of a stored object
 
 # ---- daemon to worker mailbox: a datagram is an array of these ----------------------------------------------------
 # EXEC: [task_id, class_id, args, args_at, deps, gpus, more]; args_at is [] or [offset, size, oid]; a dep is
@@ -112,6 +120,10 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     STREAM_WANT: _variants(bytes),
     STREAM_ACK: _variants(bytes, int),
     RPC: _variants(int, str, dict),
+    AUTH: _variants(int, str, int, bytes),
+    PROOF: _variants(bytes),
+    WRITE: _variants(bytes, int, bytes),
+    READ: _variants(int, bytes, int, int),
     DONE: _variants(bytes, int, bytes, list, int),
     DONE_MANY: _variants(bytes, list, int),
     YIELD: _variants(bytes, int, int, bytes, list),
@@ -128,6 +140,8 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     LOG: _variants(dict, bool, list),
     EVENT: _variants(str, str),
     UNREAD: _variants(int, (bytes, dict)),
+    CHALLENGE: _variants(bytes, bytes),
+    DATA: _variants(int, bytes),
 }
 
 NAMES: Final[dict[int, str]] = {

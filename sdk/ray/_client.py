@@ -7,24 +7,24 @@ Everything here works the same in a driver and in a worker. Submission is in ``_
 import collections
 import itertools
 import os
-import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ray import exceptions
 from ray._link import Link
 from ray._refs import ASKED, UNASKED, ObjectRef
-from ray._serialize import Serialized, deserialize, has_views, serialize
+from ray._serialize import Serialized, deserialize, serialize
+from ray._store import FarStore, SharedStore, Store
 from rayd.ids import FIRST_RETURN
-from rayd.store.segment import Segment
 from rayd.wire import messages as m
 from rayd.wire.frame import encode
 
 if TYPE_CHECKING:
     from ray._awaiting import Awaiting
+    from rayd.shell.dial import Stream
 
 _new: Final = object.__new__
 # Errors that nobody looked at wait here to be printed; a flood of them keeps only the latest.
@@ -42,15 +42,16 @@ class Client:
     """Objects and requests of one session of one process.
 
     Args:
-        sock: connected to the daemon, nothing sent yet.
+        sock: connected to the daemon, HELLO not sent yet.
         kind: "driver" or "worker".
         info: what this process says of itself.
+        remote: it runs on another machine than the daemon.
 
     Raises:
         ConnectionError: the daemon refuses; the text says why.
     """
 
-    def __init__(self, sock: socket.socket, kind: str, info: dict[str, Any]) -> None:
+    def __init__(self, sock: "Stream", kind: str, info: dict[str, Any], *, remote: bool = False) -> None:
         sock.sendall(encode((m.HELLO, m.PROTOCOL_VERSION, kind, info)))
         self.refs: dict[bytes, _Hold] = {}
         self._awaiting: Awaiting | None = None
@@ -61,7 +62,6 @@ class Client:
         self._replies: dict[int, tuple[bool, Any] | None] = {}
         self._requests = itertools.count(1)
         self._failures = 0
-        self._anchors: dict[int, tuple[Any, ObjectRef[Any]]] = {}
         self.streams: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
         self.on_stop_task: Callable[[bytes], None] = _ignore
         self.on_credit: Callable[[bytes, int], None] = _ignore
@@ -79,7 +79,7 @@ class Client:
         self._tail: bytes = os.urandom(12) + self.job
         self._put_tail: bytes = self._tail + FIRST_RETURN
         self._count: itertools.count[int] = itertools.count(1)
-        self._segment: Segment | None = None
+        self.store: Store = FarStore(self) if remote else SharedStore(self)
         self.kept: list[ObjectRef[Any]] = []
         self._unread: dict[bytes, tuple[int, Any]] = {}
         self.forgotten: collections.deque[tuple[int, Any]] = collections.deque(maxlen=_FORGOTTEN_MAX)
@@ -160,6 +160,9 @@ class Client:
         elif tag == m.REPLY:
             if message[1] in self._replies:
                 self._replies[message[1]] = (message[2], message[3])
+        elif tag == m.DATA:
+            if message[1] in self._replies:
+                self._replies[message[1]] = (True, message[2])
         elif tag == m.STREAM_ITEM:
             self._on_item(message[1], message[2], message[3], message[4])
         elif tag == m.STREAM_END:
@@ -239,6 +242,10 @@ class Client:
         Raises:
             exceptions of ``ray.exceptions``: what the daemon answers.
         """
+        return self.end_request(self.begin_request(message), timeout)
+
+    def begin_request(self, message: Callable[[int], Any]) -> int:
+        """Send a message that asks for an answer; returns the number by which ``end_request`` takes it."""
         req = next(self._requests)
         self._replies[req] = None
         try:
@@ -247,31 +254,36 @@ class Client:
             self.link.post_releases()
             self.link.post_quietly(message(req))
             self.link.flush()
+        except BaseException:
+            self.drop_request(req)
+            raise
+        return req
+
+    def end_request(self, req: int, timeout: float | None = None) -> Any:
+        """Wait for the answer to a request; raises as ``request`` does."""
+        try:
             replies = self._replies
             deadline = None if timeout is None else time.monotonic() + timeout
             if not self.link.wait_until(lambda: replies[req] is not None, deadline):
                 raise exceptions.GetTimeoutError(f"the daemon did not answer within {timeout} s")
             answer = replies[req]
         finally:
-            del self._replies[req]
+            self.drop_request(req)
         assert answer is not None
         ok, value = answer
         if not ok:
             raise exceptions.from_fault(value)
         return value
 
+    def drop_request(self, req: int) -> None:
+        """Nobody wants the answer any more."""
+        self._replies.pop(req, None)
+
     def rpc(self, method: str, timeout: float | None = None, **params: Any) -> Any:
         """Call one of the daemon's methods."""
         return self.request(lambda req: (m.RPC, req, method, params), timeout)
 
     # ---- values ------------------------------------------------------------------------------------------------------
-
-    @property
-    def segment(self) -> Segment:
-        """The node's store, mapped at first use."""
-        if self._segment is None:
-            self._segment = Segment.attach(self.info["store_path"], self.info["store_capacity"])
-        return self._segment
 
     def check_own(self, refs: Iterable[ObjectRef[Any]]) -> None:
         """Raise ValueError for references of another session."""
@@ -304,21 +316,11 @@ class Client:
             self.link.post((m.PUT, oid, data, contained))
             return ref
         ref = self._fresh(oid)
-        offset = self.write(oid, value)
+        offset = self.store.write(oid, value)
         ref._data = [offset, value.size]
         ref._kind = m.STORED
         self.link.post((m.SEAL, oid, contained))
         return ref
-
-    def write(self, oid: bytes, value: Serialized) -> int:
-        """Allocate room for a value under an id and copy it there; returns the offset."""
-        try:
-            offset: int = self.request(lambda req: (m.ALLOC, req, oid, value.size))
-            self.segment.copy_in(offset, value.parts, value.starts)
-        except BaseException:  # Ctrl-C, or no memory left: give the room back
-            self.link.note_release(oid)
-            raise
-        return offset
 
     def value_of(self, ref: ObjectRef[Any]) -> Any:
         """The value of a filled reference; raises what the task raised."""
@@ -326,25 +328,10 @@ class Client:
         if kind == m.INLINE:
             return deserialize(ref._data)
         if kind == m.STORED:
-            return self.load_stored(ref)
+            return self.store.load(ref)
         error = self.error_of(ref)
         assert error is not None
         raise error
-
-    def load_stored(self, ref: ObjectRef[Any]) -> Any:
-        """A value in shared memory; whatever points into it keeps the reference, and so the memory, alive."""
-        offset, size = ref._data
-        view = self.segment.view(offset, size)
-        return deserialize(view, (lambda: self._anchored(view, ref)) if has_views(view) else None)
-
-    def _anchored(self, view: memoryview, ref: ObjectRef[Any]) -> memoryview:
-        import numpy as np  # only values with buffers get here, and those are nearly always arrays
-
-        anchor = np.frombuffer(view, np.uint8)
-        key = id(anchor)
-        anchors = self._anchors
-        anchors[key] = (weakref.ref(anchor, lambda _: anchors.pop(key, None)), ref)
-        return memoryview(cast(Any, anchor))  # numpy's types call an array a buffer only from Python 3.12 on
 
     def error_of(self, ref: ObjectRef[Any]) -> BaseException | None:
         """The exception a filled reference stands for, None if it has a value."""
@@ -451,8 +438,7 @@ class Client:
         """End the session's connection."""
         self.link.close()
         self._after_batch()
-        if self._segment is not None and not self._anchors:
-            self._segment.close()
+        self.store.close()
 
 
 def _first_ready(refs: list[ObjectRef[Any]], limit: int) -> list[int]:

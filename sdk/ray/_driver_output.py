@@ -16,6 +16,7 @@ from typing import Any, Final
 from ray._client import Client, load_error
 from ray._logs import OutputPrinter
 from ray._progress import ProgressView, is_wanted
+from rayd.shell.dial import Target, dial
 from rayd.wire.frame import Framer, encode
 from rayd.wire.messages import EVENT, HELLO, LOG, PROTOCOL_VERSION, REPLY, RPC, UNREAD
 
@@ -33,15 +34,14 @@ class DriverOutput:
     """Prints until closed.
 
     Args:
-        path: the daemon's socket.
+        target: where the daemon serves.
         client: of the driver; its job's workers are printed, and its forgotten errors.
         show_lines: print lines of workers (warnings of the daemon are printed in any case).
         progress: show running tasks; None for what RAY_PROGRESS says.
     """
 
-    def __init__(self, path: str, client: Client, *, show_lines: bool, progress: bool | None) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(path)
+    def __init__(self, target: Target, client: Client, *, show_lines: bool, progress: bool | None) -> None:
+        self.sock = dial(target)
         self.sock.sendall(encode((HELLO, PROTOCOL_VERSION, "logs", {"job": client.job, "pid": os.getpid()})))
         self._client = client
         self._report_errors = os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") != "1"

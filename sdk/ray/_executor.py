@@ -236,7 +236,7 @@ class Executor:
         values = [self._dep_value(*dep) for dep in deps]
         if args_at:
             offset, size, oid = args_at
-            payload = self.client.load_stored(self._stored_ref(oid, [offset, size]))
+            payload = self.client.store.load(self._stored_ref(oid, [offset, size]))
         else:
             payload = deserialize(args) if args else ()
         return _args.unpack(payload, values)
@@ -245,7 +245,7 @@ class Executor:
         if kind == m.INLINE:
             return deserialize(data)
         if kind == m.STORED:
-            return self.client.load_stored(self._stored_ref(oid, data))
+            return self.client.store.load(self._stored_ref(oid, data))
         raise exceptions.RaySystemError(f"argument {oid.hex()} arrived as kind {kind}")
 
     def _stored_ref(self, oid: bytes, place: list[int]) -> ObjectRef[Any]:
@@ -262,7 +262,7 @@ class Executor:
         if packed.size <= m.INLINE_BYTES_MAX:
             return m.INLINE, packed.to_bytes(), contained
         scratch = self.client.new_task_id() + b"\xfe\xff\xff\xff"
-        self.client.write(scratch, packed)
+        self.client.store.write(scratch, packed)
         return m.STORED, scratch, contained
 
     def _deliver(self, call: Running, result: Any, started: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ray import _session
 
 if TYPE_CHECKING:
+    from rayd.shell.dial import Target
     from rayd.shell.launch import Launching
 
 # Settings that describe a machine; meaningless for one that already runs.
@@ -114,7 +115,9 @@ def init(
     Args:
         address: None: RAY_ADDRESS, else the cluster started last with ``rayd start``, else a new one that ends with
             this program.
-            "auto": the same, but never a new one. "local": always a new one. "host:port": that cluster.
+            "auto": the same, but never a new one. "local": always a new one. "host:port": that cluster, on this or
+            another machine; "ray://host:port": the same, and always over the network. Another machine's cluster asks
+            for its token (see `rayd token`).
         num_cpus: CPUs of a new cluster (default: the usable ones).
         num_gpus: GPUs of a new cluster (default: the visible ones); may exceed what is built in.
         resources: further resources of a new cluster, amounts by name.
@@ -170,8 +173,8 @@ def init(
             "labels": labels,
             "object_store_memory": object_store_memory,
         }
-        path, launching = _locate(address, machine, kwargs.get("_temp_dir"))
-        return _enter(path, launching, log_to_driver, namespace, runtime_env, progress)
+        target, launching = _locate(address, machine, kwargs.get("_temp_dir"))
+        return _enter(target, launching, log_to_driver, namespace, runtime_env, progress)
 
 
 def _checked_env(runtime_env: Any) -> Any:
@@ -182,10 +185,13 @@ def _checked_env(runtime_env: Any) -> Any:
     return _option_rules.runtime_env("runtime_env", runtime_env)
 
 
-def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) -> tuple[str, "Launching | None"]:
-    """The socket of the daemon to use, or the daemon that is being started for us."""
+def _locate(
+    address: str | None, machine: dict[str, Any], temp_dir: str | None
+) -> tuple["Target | None", "Launching | None"]:
+    """The daemon to use, or the one that is being started for us."""
     from rayd.config import Config, Environment
     from rayd.shell import sessions
+    from rayd.shell.dial import Target
 
     wanted = address or Environment.read().address
     if wanted == "local":
@@ -197,17 +203,17 @@ def _locate(address: str | None, machine: dict[str, Any], temp_dir: str | None) 
             record = None
         if record is not None:
             _refuse_machine_settings(machine, record.address)
-            return record.socket, None
+            return Target(record.socket), None
     if wanted is not None:
         try:
-            record = sessions.find(wanted)
+            target = sessions.target(wanted)
         except sessions.NoDaemonError as error:
             raise ConnectionError(str(error)) from None
-        _refuse_machine_settings(machine, record.address)
-        return record.socket, None
+        _refuse_machine_settings(machine, wanted)
+        return target, None
     from rayd.shell.launch import Launching
 
-    return "", Launching(Config.make(embedded_pid=os.getpid(), temp_dir=temp_dir, **machine))
+    return None, Launching(Config.make(embedded_pid=os.getpid(), temp_dir=temp_dir, **machine))
 
 
 def _refuse_machine_settings(machine: dict[str, Any], address: str) -> None:
@@ -221,7 +227,7 @@ def _refuse_machine_settings(machine: dict[str, Any], address: str) -> None:
 
 
 def _enter(
-    path: str,
+    target: "Target | None",
     launching: "Launching | None",
     log_to_driver: bool | None,
     namespace: str | None,
@@ -234,6 +240,8 @@ def _enter(
         from ray._session import Session
 
         env = {str(k): str(v) for k, v in dict((runtime_env or {}).get("env_vars") or {}).items()}
+        from rayd.shell.dial import Target
+
         info = _session.self_description(namespace or os.environ.get("RAY_NAMESPACE"), env)
     except BaseException:
         if launching is not None:
@@ -242,9 +250,11 @@ def _enter(
     daemon = None
     if launching is not None:
         ready = launching.finish()
-        path, daemon = ready.socket, OwnDaemon(ready)
+        target, daemon = Target(ready.socket), OwnDaemon(ready)
+    assert target is not None
+    info["elsewhere"] = not target.path
     try:
-        client = _session.connect(path, "driver", info)
+        client = _session.connect(target, "driver", info)
     except BaseException:
         if daemon is not None:
             daemon.wait_gone(0.0)
@@ -252,6 +262,6 @@ def _enter(
     client.default_retries = int(os.environ.get("RAY_TASK_MAX_RETRIES", "3"))
     if log_to_driver is None:
         log_to_driver = os.environ.get("RAY_LOG_TO_DRIVER", "1") != "0"
-    output = DriverOutput(path, client, show_lines=log_to_driver, progress=progress)
+    output = DriverOutput(target, client, show_lines=log_to_driver, progress=progress)
     _session.start(Session(client, daemon=daemon, output=output, runtime_env=runtime_env))
     return RayContext(client.info)

@@ -27,13 +27,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
 from ray.exceptions import RaySystemError
 from rayd.wire.frame import TEXT_ERRORS
 from rayd.wire.messages import HOLD, RELEASE
+
+if TYPE_CHECKING:
+    from rayd.shell.dial import Stream
 
 _RECV_BYTES: Final = 65536
 # A submitting thread flushes by itself when this much is waiting: early enough to feed the workers, late enough to be
@@ -58,7 +61,7 @@ class Link:
         after: called after each batch of messages, by the same thread.
     """
 
-    def __init__(self, sock: socket.socket, handle: Callable[[list[Any]], None], after: Callable[[], None]) -> None:
+    def __init__(self, sock: "Stream", handle: Callable[[list[Any]], None], after: Callable[[], None]) -> None:
         sock.setblocking(True)
         self.sock = sock
         self._handle = handle

@@ -6,7 +6,7 @@ anew: passing by value keeps its meaning. A comparison reads at memory speed and
 
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ray._refs import ObjectRef
 from ray._serialize import serialize
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 _KEPT_MAX: Final = 8
 
 
+class _Known(NamedTuple):
+    """A stored array.
+
+    Attributes:
+        array: weak, so that only the user keeps it alive.
+        ref: the stored copy.
+        start: where in it the array's bytes begin.
+        form: shape, type and strides.
+        mark: what the store makes of the bytes to know them again; None where it compares them themselves.
+    """
+
+    array: Any
+    ref: ObjectRef[Any]
+    start: int
+    form: tuple[Any, ...]
+    mark: bytes | None
+
+
 class Repeats:
     """The arrays a process has passed lately.
 
@@ -27,15 +45,15 @@ class Repeats:
 
     def __init__(self, client: "Client") -> None:
         self._client = client
-        self._known: OrderedDict[int, tuple[Any, ObjectRef[Any], int]] = OrderedDict()
+        self._known: OrderedDict[int, _Known] = OrderedDict()
 
     def reference(self, array: Any) -> ObjectRef[Any]:
         """A reference to the array's present contents."""
         key = id(array)
         known = self._known.get(key)
-        if known is not None and known[0]() is array and self._unchanged(array, known[1], known[2]):
+        if known is not None and known.array() is array and self._unchanged(array, known):
             self._known.move_to_end(key)
-            return known[1]
+            return known.ref
         packed = serialize(array, "an argument")
         self._known.pop(key, None)
         if len(self._known) >= _KEPT_MAX:
@@ -43,23 +61,23 @@ class Repeats:
         ref = self._client.put_serialized(packed)
         if len(packed.parts) == 2:
             alive = weakref.ref(array, lambda _: self._known.pop(key, None))
-            self._known[key] = (alive, ref, packed.starts[1])
+            mark = self._client.store.mark(memoryview(packed.parts[1]))
+            self._known[key] = _Known(alive, ref, packed.starts[1], _form(array), mark)
         return ref
 
-    def _unchanged(self, array: Any, ref: ObjectRef[Any], start: int) -> bool:
-        offset, size = ref._data
-        flat = array.reshape(-1, order="A").view("u1") if array.dtype.hasobject is False else None
-        return (
-            flat is not None
-            and flat.nbytes == size - start
-            and self._same_shape(array, ref)
-            and self._client.segment.compare(offset + start, memoryview(flat))
-        )
-
-    def _same_shape(self, array: Any, ref: ObjectRef[Any]) -> bool:
-        stored = self._client.load_stored(ref)
-        return bool(stored.shape == array.shape and stored.dtype == array.dtype and stored.strides == array.strides)
+    def _unchanged(self, array: Any, known: _Known) -> bool:
+        if _form(array) != known.form:
+            return False
+        flat = memoryview(array.reshape(-1, order="A").view("u1"))
+        store = self._client.store
+        if known.mark is not None:
+            return store.mark(flat) == known.mark
+        return store.holds(known.ref, known.start, flat)
 
     def clear(self) -> None:
         """Let go of all stored copies."""
         self._known.clear()
+
+
+def _form(array: Any) -> tuple[Any, ...]:
+    return array.shape, array.dtype, array.strides

@@ -9,7 +9,6 @@ import contextlib
 import os
 import platform
 import signal
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ray._client import Client
     from ray._driver_output import DriverOutput
     from ray._executor import Executor
+    from rayd.shell.dial import Stream, Target
 
 
 # A critical stretch takes microseconds; if a signal has waited in one for this long, it hangs, and Ctrl-C is meant for
@@ -66,7 +66,7 @@ class Session:
     def disown(self) -> None:
         """For a forked child: whatever it does, nothing of it reaches the sockets, which are its parent's."""
         self.client.link.broken = "this process was forked from the one that has the session"
-        sockets = [self.client.link.sock]
+        sockets: list[Stream] = [self.client.link.sock]
         if self.output is not None:
             sockets.append(self.output.sock)
         if self.executor is not None:
@@ -140,21 +140,20 @@ def stop() -> None:
             session.daemon.wait_gone()
 
 
-def connect(path: str, kind: str, info: dict[str, Any]) -> "Client":
-    """Connect to the daemon that listens on a Unix socket.
+def connect(target: "Target", kind: str, info: dict[str, Any]) -> "Client":
+    """Connect to a daemon.
 
     Raises:
         ConnectionError: nobody listens there, or the daemon refuses.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.connect(path)
-    except OSError as error:
-        sock.close()
-        raise ConnectionError(f"cannot connect to the daemon at {path}: {error.strerror}; see `rayd status`") from None
     from ray._client import Client
+    from rayd.shell.dial import UnreachableError, dial
 
-    return Client(sock, kind, info)
+    try:
+        stream = dial(target)
+    except UnreachableError as error:
+        raise ConnectionError(str(error)) from None
+    return Client(stream, kind, info, remote=not target.path)
 
 
 def self_description(namespace: str | None, env: Mapping[str, str]) -> dict[str, Any]:

@@ -45,7 +45,9 @@ def main(mailbox: int, session: int, wid: int, job_info: dict[str, Any], facts: 
 def _take_over(job_info: dict[str, Any]) -> None:
     """Look like the driver's process where that matters to its functions."""
     path = job_info.get("sys_path")
-    if path:
+    if path and job_info.get("elsewhere"):  # what its machine and ours have in common, if it lies in the same places
+        sys.path += [folder for folder in path if folder not in sys.path]
+    elif path:
         sys.path[:] = path
     with contextlib.suppress(OSError):
         os.chdir(job_info.get("cwd") or "/")

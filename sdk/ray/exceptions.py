@@ -396,6 +396,8 @@ _CLASSES: Final[dict[str, type[Exception]]] = {
     codes.NAME_TAKEN: ActorAlreadyExistsError,
     codes.NOT_FOUND: ActorHandleNotFoundError,
     codes.BAD_REQUEST: ValueError,
+    codes.FORBIDDEN: AuthenticationError,
+    codes.NOT_PROVEN: AuthenticationError,
     codes.VERSION: RaySystemError,
     codes.SHUTDOWN: LocalRayletDiedError,
 }

@@ -132,10 +132,18 @@ def test_the_environment_is_read_by_the_names_that_ray_users_set() -> None:
             "CUDA_VISIBLE_DEVICES": "0",
             "RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": "0.5",
             "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "1e9",
+            "RAYD_TOKEN_FILE": "/safe/token",
+            "RAYD_INSECURE_UNENCRYPTED_NETWORK": "1",
         }
     )
     assert environment == Environment(
-        address="127.0.0.1:7", temp_root="/scratch", visible_gpus="0", store_share=0.5, store_bytes_max=10**9
+        address="127.0.0.1:7",
+        temp_root="/scratch",
+        visible_gpus="0",
+        store_share=0.5,
+        store_bytes_max=10**9,
+        token_file="/safe/token",
+        unencrypted=True,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from peers import CRASH, SIGKILL, Peer, RefusedError, WorkerPeer, actor_object, creation, returned
-from rayd.core.effect import Effect, Effects, StartWorker, TakeBack
+from rayd.core.effect import Effect, Effects, SendPart, StartWorker, TakeBack
 from rayd.core.event import Event, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.node import Node
 from rayd.store.arena import Arena
@@ -49,6 +49,7 @@ class World:
         others: effects of the rarer kind that no one has looked at.
         starting: workers that were asked for and not started.
         trace: everything the core ever asked for, in order.
+        memory: the bytes of its store.
         snatches: whether a worker reads the next datagram before it can be taken back.
     """
 
@@ -62,6 +63,7 @@ class World:
     ) -> None:
         self.effects = Effects()
         self.arena = Arena(store_bytes)
+        self.memory = bytearray(store_bytes)
         self.totals = {"CPU": cpus, **(resources or {})}
         facts = {"address": "127.0.0.1:6379", "host": "127.0.0.1"}
         self.node = Node(b"n" * 28, self.totals, self.arena, self.effects, facts)
@@ -88,6 +90,10 @@ class World:
 
     def _carry_out(self) -> None:
         effects = self.effects
+        for offset, data in effects.writes:
+            self.trace.append(("write", offset, data))
+            self.memory[offset : offset + len(data)] = data
+        effects.writes = []
         while effects.sends or effects.mail or effects.others:
             sends, mail, others = dict(effects.sends), dict(effects.mail), effects.others
             effects.sends.clear()
@@ -104,6 +110,10 @@ class World:
                     self._mail(worker, bodies)
             for effect in others:
                 self.trace.append(("do", 0, effect))
+                if isinstance(effect, SendPart):
+                    part = bytes(self.memory[effect.offset : effect.offset + effect.size])
+                    self.peers[effect.conn].sent([(m.DATA, effect.req, part)])
+                    continue
                 if isinstance(effect, StartWorker):
                     self.starting.append(effect)
                     continue

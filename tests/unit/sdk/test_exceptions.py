@@ -22,6 +22,8 @@ FAULTS = {
     codes.NAME_TAKEN: exceptions.ActorAlreadyExistsError,
     codes.NOT_FOUND: exceptions.ActorHandleNotFoundError,
     codes.BAD_REQUEST: ValueError,
+    codes.FORBIDDEN: exceptions.AuthenticationError,
+    codes.NOT_PROVEN: exceptions.AuthenticationError,
     codes.VERSION: exceptions.RaySystemError,
     codes.SHUTDOWN: exceptions.LocalRayletDiedError,
 }

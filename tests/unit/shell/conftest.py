@@ -19,7 +19,7 @@ sys.modules["rayd.shell.daemon"] = module
 
 # Serves one connection after the other until it is asked to stop.
 SERVES = """
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import os, signal, socket
     from rayd.shell.sessions import DAEMON_SOCKET, Session
     from rayd.wire import frame, messages

@@ -165,7 +165,7 @@ def test_a_daemon_that_does_not_stop_is_an_error_and_force_kills_it() -> None:
 
 def test_force_kills_what_the_daemon_started(daemon_program: Callable[[str], None]) -> None:
     daemon_program("""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import subprocess
     child = subprocess.Popen(["sleep", "1000"])
     ready({"node_id": "00"})
@@ -198,7 +198,7 @@ def test_start_with_block_ends_with_its_daemon_when_told_to() -> None:
 
 def test_start_with_block_fails_when_its_daemon_dies(daemon_program: Callable[[str], None]) -> None:
     daemon_program("""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import os, sys
     ready({"node_id": "00"})
     print("no more", file=sys.stderr, flush=True)

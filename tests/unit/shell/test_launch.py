@@ -67,7 +67,7 @@ def test_a_daemon_leads_its_own_posix_session_and_keeps_none_of_our_files_open(t
 def test_a_daemon_gets_the_configuration_as_given(daemon_program: Program, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     daemon_program(f"""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     open({str(seen)!r}, "w").write(config.to_json())
     ready({{"node_id": "00"}})
     return 0
@@ -81,7 +81,7 @@ def run(config, ready, fork_server):
 
 
 def test_a_daemon_that_dies_is_quoted(daemon_program: Program, ray_tmpdir: Path) -> None:
-    daemon_program("def run(config, ready, fork_server):\n    raise OSError('the disk is on fire')")
+    daemon_program("def run(config, ready, fork_server, door):\n    raise OSError('the disk is on fire')")
     with pytest.raises(LaunchError, match=r"exited with code 1 before it was ready; the end of .*rayd\.log") as raised:
         launch(config())
     assert "OSError: the disk is on fire" in str(raised.value)
@@ -90,7 +90,7 @@ def test_a_daemon_that_dies_is_quoted(daemon_program: Program, ray_tmpdir: Path)
 
 def test_a_daemon_that_is_killed_is_reported_by_the_signals_name(daemon_program: Program) -> None:
     daemon_program(
-        "def run(config, ready, fork_server):\n    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)"
+        "def run(config, ready, fork_server, door):\n    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     with pytest.raises(
         LaunchError, match=r"was killed by SIGKILL before it was ready; it wrote nothing to .*rayd\.log"
@@ -100,7 +100,7 @@ def test_a_daemon_that_is_killed_is_reported_by_the_signals_name(daemon_program:
 
 def test_only_the_last_lines_of_a_long_log_are_quoted(daemon_program: Program) -> None:
     daemon_program("""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import sys
     for number in range(10000):
         print("line", number, file=sys.stderr)
@@ -114,7 +114,7 @@ def run(config, ready, fork_server):
 
 def test_what_a_daemon_prints_does_not_disturb_its_answer(daemon_program: Program) -> None:
     daemon_program("""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import os
     print("to stdout", flush=True)
     os.system("echo from a child")
@@ -129,7 +129,7 @@ def run(config, ready, fork_server):
 
 def test_a_daemon_that_is_not_ready_in_time_is_killed_with_its_children(daemon_program: Program) -> None:
     daemon_program("""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import subprocess
     subprocess.run(["sleep", "1000"])
 """)
@@ -139,7 +139,7 @@ def run(config, ready, fork_server):
 
 def test_an_interrupted_launch_leaves_no_daemon(daemon_program: Program) -> None:
     daemon_program(f"""
-def run(config, ready, fork_server):
+def run(config, ready, fork_server, door):
     import os, signal, time
     os.kill({os.getpid()}, signal.SIGINT)
     signal.pause()
@@ -151,7 +151,7 @@ def run(config, ready, fork_server):
 def test_a_broken_file_in_the_working_folder_cannot_break_the_daemon(
     daemon_program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon_program("def run(config, ready, fork_server):\n    ready({'node_id': '00'})\n    return 0")
+    daemon_program("def run(config, ready, fork_server, door):\n    ready({'node_id': '00'})\n    return 0")
     (tmp_path / "json.py").write_text("raise RuntimeError('mine')")
     monkeypatch.chdir(tmp_path)
     ready = launch(config())

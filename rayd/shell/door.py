@@ -1,0 +1,85 @@
+"""The TCP port of a daemon: behind the cluster's secret, and behind TLS where it can be reached from elsewhere."""
+
+import asyncio
+import os
+import secrets
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+
+from rayd.shell import token_file
+from rayd.shell.dial_tcp import is_loopback
+from rayd.shell.porter import Porter
+from rayd.wire.auth import Gate
+from rayd.wire.secret import CHALLENGE_BYTES
+
+
+class Door:
+    """A bound port, and who may come in.
+
+    Args:
+        sock: bound; listens once ``open`` is called.
+        token_path: file of the cluster's token; made if there is none. Looked at again whenever somebody knocks, so
+            that a changed secret is in force without a restart.
+        unencrypted: leave out TLS.
+
+    Raises:
+        TokenFileError: there is no secret to be had.
+    """
+
+    def __init__(self, sock: socket.socket, token_path: str, *, unencrypted: bool) -> None:
+        self._sock = sock
+        self._path = token_path
+        self._secret = token_file.secret_of_cluster(token_path)
+        self._stamp = self._file_stamp()
+        self._encrypted = not unencrypted and not is_loopback(sock.getsockname()[0])
+        self._binding = b""
+        self._porter: Porter
+        self._server: asyncio.Server | None = None
+
+    async def open(
+        self, loop: asyncio.AbstractEventLoop, serve: Callable[[Gate, Porter], asyncio.BaseProtocol]
+    ) -> None:
+        """Listen.
+
+        Args:
+            loop: the daemon's.
+            serve: makes the protocol of a new connection.
+        """
+        context: ssl.SSLContext | None = None
+        if self._encrypted:
+            from rayd.shell import tls
+
+            context, self._binding = tls.server_context()
+        self._porter = Porter(loop)
+
+        def accept() -> asyncio.BaseProtocol:
+            return serve(
+                Gate(self._present_secret(), secrets.token_bytes(CHALLENGE_BYTES), self._binding), self._porter
+            )
+
+        self._server = await loop.create_server(accept, sock=self._sock, backlog=1024, ssl=context)
+
+    def close(self) -> None:
+        """Nobody comes in any more."""
+        if self._server is not None:
+            self._server.close()
+            self._porter.close()
+
+    def _present_secret(self) -> bytes:
+        stamp = self._file_stamp()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._secret = token_file.secret_of_cluster(self._path) if stamp else self._secret
+            except token_file.TokenFileError as error:
+                print(f"the former secret stays in force: {error}", file=sys.stderr, flush=True)
+        return self._secret
+
+    def _file_stamp(self) -> tuple[int, int] | None:
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return None
+        return there.st_ino, there.st_mtime_ns
