@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ray import exceptions
+from ray._collector import at_an_end
 from ray._link import Link
 from ray._refs import ASKED, UNASKED, ObjectRef
 from ray._serialize import Serialized, deserialize, serialize
@@ -129,6 +130,7 @@ class Client:
         self.link.post_hold(oid)
         return self._fresh(oid)
 
+    @at_an_end
     def _dead(self, hold: _Hold) -> None:
         oid = hold.oid
         if self.refs.get(oid) is hold:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgpack
 
-from ray import _args, _process, exceptions
+from ray import _args, _collector, _process, exceptions
 from ray._actor import ActorExit
 from ray._client import Client
 from ray._errors import capture, dump_error
@@ -75,6 +75,7 @@ class Executor:
     def run(self) -> int:
         """Run what comes until the mailbox is closed; returns the exit code."""
         signal.signal(signal.SIGINT, self._on_interrupt)
+        sys.unraisablehook = self._on_unraisable
         self.mailbox.setblocking(True)
         idle_after = timeval(IDLE_S)
         self.mailbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, idle_after)
@@ -411,7 +412,7 @@ class Executor:
     def _on_interrupt(self, number: int, frame: Any) -> None:
         """SIGINT: the daemon has sent STOP_TASK before; if it names what runs here, interrupt it."""
         link = self.client.link
-        if not link.critical:
+        if not link.critical and not _collector.within(frame):
             if self._should_stop():
                 raise KeyboardInterrupt
             if link.poll():
@@ -419,8 +420,22 @@ class Executor:
                     raise KeyboardInterrupt
                 link.start_reader()  # the signal was quicker than the message: have somebody there when it comes
                 return
-        # This very thread is in the middle of reading, perhaps just before STOP_TASK: look again when it has finished.
-        link.interrupted = lambda: self._on_interrupt(number, frame)
+        # This very thread is in the middle of reading, perhaps just before STOP_TASK, or where what is raised is lost:
+        # look again when it has finished.
+        link.interrupted = lambda: self._on_interrupt(number, None)
+        link.flush_soon()
+
+    def _on_unraisable(self, lost: Any) -> None:
+        """An exception was raised where it gets nowhere. If it was our interruption, in a ``__del__`` say, it is made
+        again.
+        """
+        call = self.main
+        if isinstance(lost.exc_value, KeyboardInterrupt) and call is not None and call.tid in self.stopped:
+            self._interruptible = True
+            self.client.link.interrupted = lambda: self._on_interrupt(signal.SIGINT, None)
+            self.client.link.flush_soon()
+        else:
+            sys.__unraisablehook__(lost)
 
     def call_now(self) -> Running | None:
         """The task or call that the calling thread or coroutine belongs to."""

@@ -184,7 +184,7 @@ class Link:
                 else:
                     idle += 1
             self._armed = False
-            if self._out or self.released:
+            if self._out or self.released or self.interrupted is not None:
                 self._armed = True
                 with contextlib.suppress(RuntimeError):
                     self._wake.release()

@@ -6,8 +6,10 @@ anew: passing by value keeps its meaning. A comparison reads at memory speed and
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ray._collector import at_an_end
 from ray._refs import ObjectRef
 from ray._serialize import serialize
 
@@ -60,10 +62,17 @@ class Repeats:
             self._known.popitem(last=False)
         ref = self._client.put_serialized(packed)
         if len(packed.parts) == 2:
-            alive = weakref.ref(array, lambda _: self._known.pop(key, None))
+            alive = weakref.ref(array, self._forgetting(key))
             mark = self._client.store.mark(memoryview(packed.parts[1]))
             self._known[key] = _Known(alive, ref, packed.starts[1], _form(array), mark)
         return ref
+
+    def _forgetting(self, key: int) -> Callable[[Any], None]:
+        @at_an_end
+        def forget(_: Any) -> None:
+            self._known.pop(key, None)
+
+        return forget
 
     def _unchanged(self, array: Any, known: _Known) -> bool:
         if _form(array) != known.form:

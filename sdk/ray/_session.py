@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ray import _collector
+
 if TYPE_CHECKING:
     from ray._client import Client
     from ray._driver_output import DriverOutput
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 # A critical stretch takes microseconds; if a signal has waited in one for this long, it hangs, and Ctrl-C is meant for
 # that.
 _PATIENCE_S: Final = 1.0
-# Depth of the calls below ``Client._dead``, the start of a thread included.
-_CALLBACK_FRAMES: Final = 8
 
 
 class Session:
@@ -203,7 +203,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         link = self._link
-        if link.critical or _ends_a_reference(frame):
+        if link.critical or _collector.within(frame):
             now = time.monotonic()
             self._waiting_since = self._waiting_since or now
             if now - self._waiting_since < _PATIENCE_S:
@@ -227,17 +227,6 @@ class Interrupts:
             if signal.getsignal(signal.SIGINT) == self._on_signal:
                 signal.signal(signal.SIGINT, self._previous)
         self._installed = False
-
-
-def _ends_a_reference(frame: Any) -> bool:
-    """Whether the collector's call for a dead reference was interrupted: from there an exception would get nowhere."""
-    for _ in range(_CALLBACK_FRAMES):
-        if frame is None:
-            return False
-        if frame.f_code.co_name == "_dead" and frame.f_globals.get("__name__") == "ray._client":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _after_fork() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ray._collector import at_an_end
 from ray._refs import ObjectRef
 from ray._serialize import Serialized, deserialize, has_views
 from rayd.store.segment import Segment
@@ -78,7 +79,12 @@ class SharedStore:
         anchor: Any = np.frombuffer(view, np.uint8)  # Any: numpy calls an array a buffer only from Python 3.12 on
         key = id(anchor)
         anchors = self._anchors
-        anchors[key] = (weakref.ref(anchor, lambda _: anchors.pop(key, None)), ref)
+
+        @at_an_end
+        def forget(_: Any) -> None:
+            anchors.pop(key, None)
+
+        anchors[key] = (weakref.ref(anchor, forget), ref)
         return memoryview(anchor)
 
     def holds(self, ref: ObjectRef[Any], start: int, flat: memoryview) -> bool:

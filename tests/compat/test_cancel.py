@@ -364,3 +364,27 @@ def answers(actor):
 def test_kill_refuses_what_is_no_handle(make):
     with pytest.raises(ValueError):
         ray.kill(make())
+
+
+def test_a_task_that_drops_references_all_the_time_is_cancelled_all_the_same():
+    """What is raised while Python runs the end of an object is lost, so the interruption has to come another time."""
+
+    class Leaves:
+        def __del__(self):
+            for _ in range(100):
+                pass
+
+    @ray.remote
+    def drops(gate):
+        ray.get(gate.arrive.remote("started"))
+        while True:
+            ray.put(0)
+            Leaves()
+
+    for _ in range(40):
+        gate = Gate.remote()
+        call = drops.remote(gate)
+        until_arrived(gate, 1)
+        ray.cancel(call)
+        with pytest.raises(TaskCancelledError):
+            ray.get(call, timeout=30)
