@@ -81,7 +81,7 @@ def _address_option(command: Command) -> Command:
 
 @main.command()
 @click.option("--head", is_flag=True, help="Start the first daemon of a new cluster.")
-@click.option("--address", metavar="HOST:PORT", help="Join an existing cluster (not possible in this version).")
+@click.option("--address", metavar="HOST:PORT", help="Join the cluster whose head listens there.")
 @click.option("--host", "--node-ip-address", "host", help="Address of this machine [default: 127.0.0.1].")
 @click.option("--port", type=int, help="Port that names the cluster, 0 for any free one [default: 6379].")
 @click.option("--num-cpus", type=float, help="CPUs that tasks may use [default: the usable ones].")
@@ -103,14 +103,16 @@ def start(
     head: bool, address: str | None, resources: str | None, labels: str | None, block: bool, **given: Any
 ) -> None:
     """Start a daemon on this machine."""
-    if address is not None:
-        raise click.UsageError(
-            f"--address {address}: this version runs clusters of one machine and cannot join another; "
-            "programs use a running daemon by ray.init(), a new cluster starts with --head."
-        )
-    if not head:
-        raise click.UsageError("say --head: a daemon of this version is always the head of a cluster of its own.")
-    config = Config.make(head=True, resources=_json_amounts(resources), labels=_labels(labels), **given)
+    if head == (address is not None):
+        raise click.UsageError("say either --head, for a new cluster, or --address HOST:PORT, to join one.")
+    given["port"] = 0 if address and given["port"] is None else given["port"]
+    config = Config.make(
+        head=head,
+        join=sessions.normalized(address or ""),
+        resources=_json_amounts(resources),
+        labels=_labels(labels),
+        **given,
+    )
     if not block:
         click.echo(_started_text(config, launch(config)))
         return

@@ -139,6 +139,7 @@ class Config:
         session_name: folder of this session inside ``temp_dir``; empty until the session is made.
         log_level: least level that is logged: debug, info, warning or error.
         unencrypted: leave out TLS where a connection leaves the machine.
+        join: host:port of the head whose cluster this daemon joins; empty for the head itself.
     """
 
     head: bool
@@ -156,6 +157,7 @@ class Config:
     session_name: str = ""
     log_level: str = "info"
     unencrypted: bool = False
+    join: str = ""
 
     def __post_init__(self) -> None:
         if not self.host or self.host in {"0.0.0.0", "::", "*"}:
@@ -198,6 +200,7 @@ class Config:
         embedded_pid: int | None = None,
         log_level: str = "info",
         unencrypted: bool = False,
+        join: str = "",
     ) -> Self:
         """A complete configuration; the attributes of the class say what each argument means, None takes the default.
 
@@ -232,6 +235,7 @@ class Config:
             embedded_pid=embedded_pid,
             log_level=log_level,
             unencrypted=unencrypted,
+            join=join,
         )
 
     @classmethod

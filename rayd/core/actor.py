@@ -14,7 +14,7 @@ Rules
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from rayd.core.actor_record import Actor, ActorState, handle_info
 from rayd.core.allotment import Allotment, fitting
@@ -32,6 +32,19 @@ from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
 
 
+class FarActors(Protocol):
+    """Calls of actors that live on other nodes; see ``rayd.core.far_calls``."""
+
+    def is_far(self, aid: bytes) -> bool:
+        """Whether an actor lives on another node."""
+
+    def expect(self, task: Task) -> None:
+        """A call is about to be admitted."""
+
+    def ready(self, task: Task) -> None:
+        """It has all its arguments."""
+
+
 class Actors:
     """All actors of a node.
 
@@ -46,6 +59,7 @@ class Actors:
         self.tasks = tasks
         self.by_id: dict[bytes, Actor] = {}
         self.placing: dict[bytes, Actor] = state.placing
+        self.far: FarActors | None = None  # bound by what knows of other nodes
         self._on_death = on_death
 
     # ---- creation ----------------------------------------------------------------------------------------------------
@@ -139,6 +153,8 @@ class Actors:
         actor = self.by_id.get(aid)
         if actor is not None and actor.state is not ActorState.DEAD:
             self._enqueue_first(actor, task, conn, deps)
+        elif actor is None and self.far is not None and self.far.is_far(aid):
+            self.far.expect(task)
         self.tasks.admit(conn, task, deps, contained)
 
     def _enqueue_first(self, actor: Actor, task: Task, conn: Conn, deps: list[bytes]) -> None:
@@ -155,6 +171,9 @@ class Actors:
         """A call was admitted or its last argument has come; also a creation whose arguments are complete."""
         assert task.actor is not None
         actor = self.by_id.get(task.actor)
+        if actor is None and self.far is not None and self.far.is_far(task.actor):
+            self.far.ready(task)
+            return
         if actor is None or actor.state is ActorState.DEAD:
             self._reject(task, actor)
             return

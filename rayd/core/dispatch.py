@@ -43,6 +43,11 @@ class Dispatcher:
         self.waiting: dict[int, Spec] = {}
         self.crowded: dict[int, Worker] = {}
         self.actor_ready: Callable[[Task], None] = _unset
+        # Bound by what knows of other nodes; None while there are none.
+        self.overflow: Callable[[Spec], None] | None = None
+        self.nearer: Callable[[Task], bool] | None = None
+        self.report: Callable[[Task, int], None] | None = None
+        self._run_us = 0
 
     # ---- submission --------------------------------------------------------------------------------------------------
 
@@ -57,8 +62,9 @@ class Dispatcher:
         """The part of submission that tasks and actor calls share."""
         state = self.state
         objects = state.objects
+        far = conn.conn in objects.nodes
         if deps or contained or task.args_oid:
-            check_arguments(objects, task.args_oid, deps, contained)
+            check_arguments(objects, b"" if far else task.args_oid, deps, contained)
         returns = task.spec.num_returns
         if returns == 1:
             objects.expect(task.tid + FIRST_RETURN, task, conn.conn)
@@ -71,8 +77,10 @@ class Dispatcher:
             self._adopt_child(conn, task)
         if deps or contained or task.args_oid:
             task.pins = objects.pin([*deps, *contained, task.args_oid] if task.args_oid else [*deps, *contained])
-            if deps:
-                task.missing = objects.subscribe(task, deps)
+            task.stays = far or (task.actor is not None and not objects.is_far(task.actor))
+            waits = [*deps, task.args_oid] if far and task.args_oid else deps
+            if waits:
+                task.missing = objects.subscribe(task, waits)
         if task.missing == 0 or task.actor is not None:
             self.ready(task)
 
@@ -92,8 +100,11 @@ class Dispatcher:
             return
         if task.done:
             return
-        if task.deps is not None and self.fail_on_bad_argument(task):
-            return
+        if task.deps is not None or task.args_oid:
+            if self.fail_on_bad_argument(task):
+                return
+            if self.nearer is not None and not task.stays and self.nearer(task):
+                return
         spec = task.spec
         if spec.fault is not None:
             self.refuse(task)
@@ -112,7 +123,7 @@ class Dispatcher:
 
     def fail_on_bad_argument(self, task: Task) -> bool:
         """An argument that is an error makes the task that error, without running it."""
-        for oid in task.deps or ():
+        for oid in (*(task.deps or ()), task.args_oid) if task.args_oid else task.deps or ():
             kind, data = self.state.objects.payload(oid)
             if kind == ERROR or kind == FAULT:
                 self.finish(task, kind, data, None)
@@ -149,6 +160,8 @@ class Dispatcher:
                 del self.waiting[cid]
                 continue
             served = self._lease_for(spec)
+            if queue and self.overflow is not None:
+                self.overflow(spec)
             if not queue:
                 del self.waiting[cid]
             elif served:  # next time it waits behind the others
@@ -201,12 +214,26 @@ class Dispatcher:
         room = min(spec.depth, len(queue) // self.state.pool.size + 1) - len(worker.inflight)
         while room > 0 and queue:
             task = queue.popleft()
-            if task.done:
+            if task.done or (self.nearer is not None and self._fetch(task)):
                 continue
             room -= 1
             self.mail(worker, task, room > 0 and bool(queue))
         if len(worker.inflight) > 1:
             self.crowded[worker.wid] = worker
+
+    def _fetch(self, task: Task) -> bool:
+        """It is decided that a task runs here: have all its arguments come; whether that takes a while."""
+        if task.deps is None or task.stays:
+            return False
+        task.stays = True
+        task.missing = self.state.objects.subscribe(task, task.deps)
+        return task.missing > 0 or self.fail_on_bad_argument(task)
+
+    def can_begin(self, spec: Spec) -> bool:
+        """Whether something of a spec runs here or will as soon as there is a worker."""
+        if fitting(spec.sources, spec.demand) is not None:
+            return True
+        return any(worker.spec is spec for worker in self.state.pool.workers.values())
 
     def mail(self, worker: Worker, task: Task, more: bool = False) -> None:
         """Put a task into a worker's mailbox; ``more`` hints that another follows at once, so results may be sent
@@ -239,6 +266,7 @@ class Dispatcher:
         spec.observe(run_us)
         worker.progress_at = now
         self.record(worker, task, run_us, kind <= STORED)
+        self._run_us = run_us
         if kind == RETRYABLE and self._retry(task):
             pass
         else:
@@ -249,10 +277,15 @@ class Dispatcher:
         if task.retries == 0 or task.stopped or task.done:
             return False
         task.retries -= task.retries > 0
-        self._queue_again(task)
+        self.queue_again(task)
         return True
 
-    def _queue_again(self, task: Task) -> None:
+    def retry_or_fail(self, task: Task, why: Fault) -> None:
+        """Where a task ran has gone, perhaps with some of its arguments."""
+        if not self.fail_on_bad_argument(task) and not self._retry(task):
+            self.finish(task, FAULT, why, None)
+
+    def queue_again(self, task: Task) -> None:
         """Before all others: it was handed out once."""
         self.state.bodies.pop(task.tid, None)
         task.worker = 0
@@ -329,7 +362,14 @@ class Dispatcher:
         else:
             for index in range(1, returns + 1):
                 objects.fill(return_id(task.tid, index), kind, data, contained)
+        self._tell_home(task)
         self.settle(task)
+
+    def _tell_home(self, task: Task) -> None:
+        """If another node gave us the task, it hears of the end."""
+        run_us, self._run_us = self._run_us, 0
+        if self.report is not None and task.conn in self.state.objects.nodes:
+            self.report(task, run_us)
 
     def finish_many(self, task: Task, results: list[list[Any]]) -> None:
         """DONE_MANY: one result per return."""
@@ -341,6 +381,7 @@ class Dispatcher:
         task.done = True
         for index, (kind, data, contained) in enumerate(results, 1):
             self.state.objects.fill(return_id(task.tid, index), kind, data, contained)
+        self._tell_home(task)
         self.settle(task)
 
     def settle(self, task: Task) -> None:
@@ -389,7 +430,7 @@ class Dispatcher:
                 self.mail(worker, worker.inflight.pop(tid))
             return
         for tid in reversed(tids):
-            self._queue_again(worker.inflight.pop(tid))
+            self.queue_again(worker.inflight.pop(tid))
         self.crowded.pop(worker.wid, None)
         if not worker.inflight and worker.state is WorkerState.LEASED:
             self._end_lease(worker)
@@ -423,10 +464,10 @@ class Dispatcher:
         self.give_back(worker)
         for task in reversed(tasks):
             if task.tid in unbegun:
-                self._queue_again(task)
+                self.queue_again(task)
         for task in reversed(read):
             if task is not read[-1] and task.spec.retries_max:
-                self._queue_again(task)
+                self.queue_again(task)
             elif not self._retry(task):
                 self.finish(task, FAULT, task.spec.fault or crashed(task, worker, cause, stderr), None)
 

@@ -42,6 +42,22 @@ class Interrupt(NamedTuple):
     worker: int
 
 
+class Dial(NamedTuple):
+    """Connect to another node as ``conn`` and introduce this one with ``info``; answer with ``Linked``, or with
+    ``Disconnected`` when that is impossible. What is sent to it before then waits.
+    """
+
+    conn: int
+    address: str
+    info: dict[str, Any]
+
+
+class Joined(NamedTuple):
+    """This node is a member of the cluster now: clients may be let in."""
+
+    number: int
+
+
 class SendPart(NamedTuple):
     """Send DATA with a copy of these bytes of the store."""
 
@@ -64,7 +80,7 @@ class StopDaemon(NamedTuple):
 
 
 Effect: TypeAlias = (
-    StartWorker | KillWorker | RetireWorker | TakeBack | Interrupt | SendPart | CloseConnection | StopDaemon
+    StartWorker | KillWorker | RetireWorker | TakeBack | Interrupt | Joined | SendPart | CloseConnection | StopDaemon
 )
 
 
@@ -74,14 +90,16 @@ class Effects:
     Attributes:
         sends: messages by connection id, in order.
         mail: EXEC bodies by worker id, in order.
+        dials: connections to be made; before anything of the same step is sent, since that may be for them.
         writes: bytes for the store, (offset, bytes); to be copied there before anything of the same step is sent.
         others: everything else, in order; to be carried out after sends and mail of the same step.
     """
 
-    __slots__ = ("mail", "others", "sends", "writes")
+    __slots__ = ("dials", "mail", "others", "sends", "writes")
 
     def __init__(self) -> None:
         self.sends: defaultdict[int, list[Message]] = defaultdict(list)
         self.mail: defaultdict[int, list[list[Any]]] = defaultdict(list)
+        self.dials: list[Dial] = []
         self.writes: list[tuple[int, bytes]] = []
         self.others: list[Effect] = []

@@ -11,7 +11,7 @@ class Connected(NamedTuple):
 
     Attributes:
         conn: connection id, unique for the life of the daemon.
-        kind: "driver", "worker", "cli" or "logs".
+        kind: "driver", "worker", "cli", "logs" or "node".
         info: the map of its HELLO.
         worker: the worker id when kind is "worker", else 0.
         scope: what the client may do (``rayd.wire.secret.KINDS``).
@@ -24,6 +24,18 @@ class Connected(NamedTuple):
     scope: str = JOIN
 
 
+class Linked(NamedTuple):
+    """A connection that ``Dial`` asked for stands.
+
+    Attributes:
+        conn: as in ``Dial``.
+        welcome: what the other node has said of itself.
+    """
+
+    conn: int
+    welcome: dict[str, Any]
+
+
 class Received(NamedTuple):
     """Messages of one connection, oldest first, already checked against ``SCHEMAS``."""
 
@@ -32,9 +44,15 @@ class Received(NamedTuple):
 
 
 class Disconnected(NamedTuple):
-    """The connection is gone; every message received before has been delivered."""
+    """The connection is gone; every message received before has been delivered.
+
+    Attributes:
+        conn: connection id.
+        why: what the other side, or the attempt to reach it, has said; "" if nothing.
+    """
 
     conn: int
+    why: str = ""
 
 
 class WorkerStarted(NamedTuple):
@@ -73,8 +91,14 @@ class TakenBack(NamedTuple):
     tids: list[bytes]
 
 
+class Join(NamedTuple):
+    """This node is to become a member of the cluster whose head listens at this address; the first event of all."""
+
+    address: str
+
+
 class Tick(NamedTuple):
     """Time has passed ``next_deadline``."""
 
 
-Event: TypeAlias = Connected | Received | Disconnected | WorkerStarted | WorkerExited | TakenBack | Tick
+Event: TypeAlias = Connected | Linked | Received | Disconnected | WorkerStarted | WorkerExited | TakenBack | Join | Tick

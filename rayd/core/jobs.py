@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
+from rayd.core.channels import job_id
 from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import KillWorker
 from rayd.core.state import Conn, Job, NodeState
@@ -39,18 +40,22 @@ class Jobs:
         """A driver has connected; its first workers are started at once."""
         state = self.state
         env = tuple(sorted(dict(info.get("env_vars") or {}).items()))
-        job = self._next.to_bytes(4, "big")
+        job = job_id(state.number, self._next)
         self._next += 1
         namespace = str(info.get("namespace") or f"anonymous-{job.hex()}")
         state.jobs[job] = Job(job, conn, namespace, info, state.now)
         self.tasks.starts.want((job, env), min(state.pool.size, STARTING_MAX))
         return job
 
-    def end(self, conn: Conn) -> None:
-        """The driver has gone."""
-        job = self.state.jobs[conn.job]
-        job.driver = 0
-        self._end_what_nobody_wants(job.job)
+    def begin_elsewhere(self, job: bytes, conn: int, info: dict[str, Any]) -> None:
+        """Another node wants something done for a job whose driver is connected there or beyond."""
+        self.state.jobs[job] = Job(job, conn, str(info["namespace"]), dict(info["job_info"]), self.state.now)
+        self.state.jobs[job].logs.append(conn)
+
+    def end(self, job: bytes) -> None:
+        """The driver has gone, or what stood for it here."""
+        self.state.jobs[job].driver = 0
+        self._end_what_nobody_wants(job)
 
     def is_over(self, conn: Conn) -> bool:
         """Whether a worker belongs to a driver that has gone and is being killed for that: it is not listened to."""

@@ -25,9 +25,21 @@ from rayd.core.door import (
     check_values,
 )
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
-from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.event import (
+    Connected,
+    Disconnected,
+    Event,
+    Join,
+    Linked,
+    Received,
+    TakenBack,
+    Tick,
+    WorkerExited,
+    WorkerStarted,
+)
 from rayd.core.group import Groups
 from rayd.core.jobs import Jobs
+from rayd.core.neighbours import Neighbours
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
 from rayd.core.state import Conn, NodeState
@@ -68,7 +80,11 @@ class Node:
         self.groups = Groups(self.state, self.tasks, self.actors)
         self.tasks.actor_ready = self.actors.ready
         self.state.bind(self.tasks.ready, self._unheld)
-        self.queries = Queries(self.state, self.tasks, self.actors, self.directory, self.groups, facts)
+        self.neighbours = Neighbours(self.state, self.tasks, self.actors, self.jobs, facts)
+        self.queries = Queries(
+            self.state, self.tasks, self.actors, self.directory, self.groups, self.neighbours.cluster, facts
+        )
+        self.neighbours.cluster.load = self.queries.load
 
         handlers: dict[int, Callable[[Conn, Any], None]] = {
             m.EXPORT: self._on_export,
@@ -99,9 +115,11 @@ class Node:
             m.BODY: self._on_body,
         }
         tools = {tag: handler for tag, handler in handlers.items() if tag in ONLY_TOOLS}
+        of_driver = {tag: handler for tag, handler in handlers.items() if tag not in ONLY_WORKERS}
         self._handlers = {
             "worker": handlers,
-            "driver": {tag: handler for tag, handler in handlers.items() if tag not in ONLY_WORKERS},
+            "driver": of_driver,
+            "node": self.neighbours.handlers(of_driver),
             "cli": tools,
             "logs": tools,
         }
@@ -137,6 +155,11 @@ class Node:
 
     def next_deadline(self) -> int | None:
         """When to send ``Tick`` at the latest, in ns; None while nothing depends on time."""
+        beat = self.neighbours.cluster.deadline()
+        own = self._own_deadline()
+        return own if beat is None else beat if own is None else min(own, beat)
+
+    def _own_deadline(self) -> int | None:
         if self.tasks.crowded:
             return self.state.now + SLOW_CHECK_NS
         resume = self.tasks.starts.deadline()
@@ -164,6 +187,10 @@ class Node:
         match event:
             case Connected():
                 self._on_connected(event)
+            case Linked():
+                self.neighbours.linked(event)
+            case Join():
+                self.neighbours.join(event.address)
             case Disconnected():
                 self._on_disconnected(event)
             case WorkerStarted():
@@ -182,6 +209,7 @@ class Node:
                 raise TypeError(f"unknown event {event!r}")
 
     def _on_tick(self) -> None:
+        self.neighbours.cluster.beat()
         if self.tasks.crowded:
             self.tasks.slow_check()
         if self.tasks.starts.resume():
@@ -212,11 +240,12 @@ class Node:
             job = b""
             if event.kind == "driver":
                 job = self.jobs.begin(event.conn, event.info)
-            elif event.kind == "logs":
+            elif event.kind in ("logs", "node"):
                 job = bytes(event.info.get("job", b""))
             conn = Conn(event.conn, event.kind, event.info, job, 0, event.scope)
         state.conns[event.conn] = conn
-        state.effects.sends[event.conn].append((m.WELCOME, self._welcome(conn)))
+        more = self.neighbours.connected(conn) if event.kind == "node" else {}
+        state.effects.sends[event.conn].append((m.WELCOME, {**self._welcome(conn), **more}))
         if event.kind == "logs" and conn.job in state.jobs:
             state.jobs[conn.job].logs.append(event.conn)
             while unsaid := state.jobs[conn.job].unsaid:
@@ -227,6 +256,7 @@ class Node:
         job = self.state.jobs.get(conn.job)
         return {
             **self.queries.facts,
+            "number": self.state.number,
             "job": conn.job,
             "namespace": job.namespace if job else "",
             "job_info": job.info if job and conn.worker else {},
@@ -238,8 +268,11 @@ class Node:
         if conn is None:
             return
         if conn.kind == "driver":
-            self.jobs.end(conn)
+            self.jobs.end(conn.job)
             self.groups.end_job(conn.job)
+            self.neighbours.channels.end_job(conn.job)
+        elif conn.kind == "node":
+            self.neighbours.disconnected(conn, event.why)
         job = state.jobs.get(conn.job)
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
@@ -279,6 +312,8 @@ class Node:
                 return True
             self.actors.forget_dead(aid)
             return entry.holds > 0 or oid not in self.state.objects.entries
+        if oid in self.neighbours.foreign.source:
+            self.neighbours.foreign.let_go(oid)
         if oid.endswith(GENERATOR_SUFFIX):
             self._close_stream(oid[:TASK_ID_BYTES])
         if entry.kind >= m.ERROR and not entry.read:
@@ -357,6 +392,8 @@ class Node:
 
     def _on_hold(self, conn: Conn, message: Any) -> None:
         check_ids(message[1])
+        if self.tasks.overflow is not None:
+            self.neighbours.hold(conn, message[1])
         self.state.objects.hold(conn.conn, message[1])
 
     def _on_release(self, conn: Conn, message: Any) -> None:
@@ -389,13 +426,19 @@ class Node:
         for child in children.values():
             if not child.done:
                 self._cancel(child, force, True)
-        if task.actor is not None:
+        if self.neighbours.offload.cancel(task, force, recursive):
+            task.stopped = True
+        elif task.actor is not None:
             self.actors.cancel(task, force)
         else:
             self.tasks.cancel(task, force)
 
     def _on_kill(self, conn: Conn, message: Any) -> None:
-        self.actors.kill(message[1], message[2])
+        aid = message[1]
+        if aid not in self.actors.by_id and self.neighbours.far_calls.is_far(aid):
+            self.neighbours.far_calls.kill(conn.job, aid, message[2])
+        else:
+            self.actors.kill(aid, message[2])
 
     def _on_stream_want(self, conn: Conn, message: Any) -> None:
         self.streams.want(message[1], conn.conn)

@@ -9,7 +9,7 @@ Rules
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from rayd.core.effect import Effects, SendPart
@@ -17,24 +17,25 @@ from rayd.core.task import Task
 from rayd.errors import OBJECT_LOST, STORE_FULL, fault
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import ERROR, FAULT, INLINE, PART_BYTES_MAX, REPLY, STORED, VALUE
+from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, PART_BYTES_MAX, REPLY, STORED, VALUE
 
 PENDING: Final = -1
 ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
+AWAY: Final = -3  # complete and large, and the bytes are on another node; data is [size]
 
 
 class Entry:
     """One object.
 
     Attributes:
-        kind: PENDING, ALLOCATED or a payload kind of the wire.
+        kind: PENDING, ALLOCATED, AWAY or a payload kind of the wire.
         data: payload of that kind; [offset, size] for STORED and ALLOCATED.
         holds: number of holds of any sort.
         holders: None, one connection id, or a set of several.
         waiters: connections that get a VALUE when the entry is filled.
         dependents: tasks that cannot start before it is filled.
         contained: ids held by this object.
-        task: the task that will fill it; None once filled.
+        task: the task that will fill it; None once filled, and for what another node will tell of.
         read: somebody has been given the value.
     """
 
@@ -81,6 +82,11 @@ class ObjectTable:
         self._unpinning = False
         self._filled: deque[Task] = deque()
         self._telling = False
+        # Bound by whoever knows of other nodes: which connections are theirs, and what to do for what is not here.
+        self.nodes: Container[int] = ()
+        self.on_wanted: Callable[[bytes, Entry], None] = _nobody
+        self.for_node: Callable[[bytes, Entry], tuple[Any, ...]] = _nothing
+        self.is_far: Callable[[bytes], bool] = lambda aid: False
 
     # ---- birth -------------------------------------------------------------------------------------------------------
 
@@ -109,7 +115,7 @@ class ObjectTable:
             raise ProtocolError(f"{size} bytes cannot be allocated for the object {oid.hex()}")
         offset = self.arena.allocate(size)
         if offset is None:
-            self._effects.sends[conn].append((REPLY, req, False, self._full(size, describe)))
+            self._effects.sends[conn].append((REPLY, req, False, self.full(size, describe)))
             return
         entry = self.entries[oid] = Entry(ALLOCATED, [offset, size], None)
         entry.holds = 1
@@ -164,6 +170,33 @@ class ObjectTable:
         if entry.waiters is not None or entry.dependents is not None:
             self._announce(oid, entry)
 
+    def fill_at(self, oid: bytes, offset: int, size: int) -> None:
+        """The bytes of a pending entry have come from another node."""
+        entry = self.entries[oid]
+        entry.kind = STORED
+        entry.data = [offset, size]
+        self._announce(oid, entry)
+
+    def fill_away(self, oid: bytes, data: list[int]) -> None:
+        """A pending entry is complete on another node; ``data`` is [size]."""
+        entry = self.entries[oid]
+        entry.kind = AWAY
+        entry.data = data
+        entry.task = None
+        dependents, entry.dependents = entry.dependents or [], None
+        stay = [task for task in dependents if task.stays]
+        for task in dependents:
+            if not task.stays:
+                task.missing -= 1
+                if task.missing == 0:
+                    self._filled.append(task)
+        if stay:
+            entry.dependents = stay
+        if stay or entry.waiters:
+            self.on_wanted(oid, entry)
+        if not self._telling:
+            self._tell_ready()
+
     def _adopt(self, data: Any) -> list[int]:
         """Take over bytes that a worker allocated under a scratch id: ``data`` is that id; the entry's hold moves with
         it.
@@ -189,7 +222,7 @@ class ObjectTable:
             message = (VALUE, oid, entry.kind, entry.data)
             sends = self._effects.sends
             for conn in entry.waiters:
-                sends[conn].append(message)
+                sends[conn].append(message if conn not in self.nodes else self.for_node(oid, entry))
             entry.waiters = None
         if entry.dependents is not None:
             dependents, entry.dependents = entry.dependents, None
@@ -298,7 +331,8 @@ class ObjectTable:
             self.arena.free(entry.data[0])
         if entry.waiters is not None:
             for conn in entry.waiters:
-                self._effects.sends[conn].append((VALUE, oid, FAULT, lost(oid)))
+                far = conn in self.nodes
+                self._effects.sends[conn].append(_lost_message(oid, far))
         if entry.contained:
             self.unpin(entry.contained)
 
@@ -321,29 +355,38 @@ class ObjectTable:
     def want(self, conn: int, oids: Iterable[bytes]) -> None:
         """Send VALUE for each now or when it is filled."""
         sends = self._effects.sends[conn]
+        far = conn in self.nodes
         for oid in oids:
             entry = self.entries.get(oid)
             if entry is None:
-                sends.append((VALUE, oid, FAULT, lost(oid)))
-            elif entry.kind >= INLINE:
+                sends.append(_lost_message(oid, far))
+                continue
+            if entry.kind >= INLINE:
                 entry.read = True
-                sends.append((VALUE, oid, entry.kind, entry.data))
-            elif entry.waiters is None:
+                sends.append(self.for_node(oid, entry) if far else (VALUE, oid, entry.kind, entry.data))
+                continue
+            if entry.waiters is None:
                 entry.waiters = [conn]
             else:
                 entry.waiters.append(conn)
+            if entry.task is None:
+                self.on_wanted(oid, entry)
 
     def subscribe(self, task: Task, oids: Iterable[bytes]) -> int:
-        """Count the arguments of ``task`` that are not ready and have it told when they are."""
+        """Count the arguments of ``task`` that are not ready and have it told when they are. What is complete on
+        another node is ready for a task that may still go there.
+        """
         missing = 0
         for oid in oids:
             entry = self.entries.get(oid)
-            if entry is not None and entry.kind < INLINE:
+            if entry is not None and entry.kind < INLINE and (entry.kind != AWAY or task.stays):
                 missing += 1
                 if entry.dependents is None:
                     entry.dependents = [task]
                 else:
                     entry.dependents.append(task)
+                if entry.task is None:
+                    self.on_wanted(oid, entry)
         return missing
 
     def payload(self, oid: bytes) -> tuple[int, Any]:
@@ -354,7 +397,7 @@ class ObjectTable:
         entry.read = True
         return entry.kind, entry.data
 
-    def _full(self, size: int, describe: Callable[[int], str]) -> dict[str, Any]:
+    def full(self, size: int, describe: Callable[[int], str]) -> dict[str, Any]:
         stored = [entry for entry in self.entries.values() if entry.kind == STORED or entry.kind == ALLOCATED]
         largest = sorted(stored, key=lambda entry: -entry.data[1])[:5]
         holders = [[_holder_text(entry, describe), entry.data[1]] for entry in largest]
@@ -380,6 +423,18 @@ class ObjectTable:
             assert entry.holds >= conns, f"{oid.hex()} has {entry.holds} holds but {conns} holders"
             assert entry.kind == PENDING or entry.task is None, f"{oid.hex()} is filled but has a task"
             assert entry.kind < INLINE or not entry.waiters, f"{oid.hex()} is filled but has waiters"
+
+
+def _nobody(oid: bytes, entry: Entry) -> None:
+    """A node that knows of no others."""
+
+
+def _nothing(oid: bytes, entry: Entry) -> tuple[Any, ...]:
+    raise AssertionError("there is no other node to tell")
+
+
+def _lost_message(oid: bytes, far: bool) -> tuple[Any, ...]:
+    return (FAR_VALUE, oid, FAULT, lost(oid), []) if far else (VALUE, oid, FAULT, lost(oid))
 
 
 def lost(oid: bytes) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 (ok, value)``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rayd.core.actor import Actors
@@ -14,6 +14,7 @@ from rayd.core.worker import WorkerState
 from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
 
 if TYPE_CHECKING:
+    from rayd.core.cluster import Cluster, Member
     from rayd.core.directory import Directory
     from rayd.core.group import Groups
 
@@ -34,6 +35,7 @@ class Queries:
         actors: Actors,
         directory: "Directory",
         groups: "Groups",
+        cluster: "Cluster",
         facts: dict[str, Any],
     ) -> None:
         self.state = state
@@ -41,6 +43,7 @@ class Queries:
         self.actors = actors
         self.directory = directory
         self.groups = groups
+        self.cluster = cluster
         self.facts = facts
         self._kv: dict[tuple[str, bytes], bytes] = {}
         self.methods: dict[str, Callable[[Conn, dict[str, Any]], Answer]] = {
@@ -144,32 +147,60 @@ class Queries:
     # ---- resources ---------------------------------------------------------------------------------------------------
 
     def cluster_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, self.state.ledger.totals()
+        return True, _sum(member.totals.totals() for member in self._living())
 
     def available_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, self.state.ledger.available()
+        return True, _sum([self.state.ledger.available(), *(other.free.available() for other in self.cluster.others())])
+
+    def _living(self) -> "list[Member]":
+        return [self.cluster.me, *self.cluster.others()]
 
     def nodes(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """One row a node."""
-        return True, [{**self.facts, "alive": True, "total": self.state.ledger.totals()}]
+        return True, [
+            {**member.facts, "alive": member.alive, "total": member.totals.totals() if member.alive else {}}
+            for member in self.cluster.members.values()
+        ]
+
+    def load(self) -> dict[str, Any]:
+        """Figures of this node for people."""
+        arena = self.state.objects.arena
+        return {
+            "workers": len(self.state.pool.workers),
+            "actors": sum(actor.state is ActorState.ALIVE for actor in self.actors.by_id.values()),
+            "objects": len(self.state.objects.entries),
+            "store_used": arena.used,
+            "store_capacity": arena.capacity,
+            "demands": self._demands(),
+        }
 
     def status(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """What ``rayd status`` shows."""
-        state = self.state
-        arena = state.objects.arena
-        node = {
-            "node_id": state.node_id.hex(),
-            "alive": True,
-            "address": self.facts.get("address", ""),
-            "hostname": self.facts.get("hostname", ""),
-            "total": state.ledger.totals(),
-            "available": state.ledger.available(),
-            "workers": len(state.pool.workers),
-            "actors": sum(actor.state is ActorState.ALIVE for actor in self.actors.by_id.values()),
-            "is_head": True,
+        me = self.cluster.me
+        me.load, me.free = self.load(), self.state.ledger
+        rows = sorted(self.cluster.members.values(), key=lambda member: member.number)
+        nodes = [
+            {
+                "node_id": member.node_id.hex(),
+                "alive": member.alive,
+                "address": member.address,
+                "hostname": member.facts.get("hostname", ""),
+                "total": member.totals.totals(),
+                "available": member.free.available(),
+                "workers": member.load.get("workers", 0),
+                "actors": member.load.get("actors", 0),
+                "is_head": member.number == 0,
+            }
+            for member in rows
+        ]
+        loads = [member.load for member in rows if member.alive]
+        store = {
+            "used": sum(load.get("store_used", 0) for load in loads),
+            "capacity": sum(load.get("store_capacity", 0) for load in loads),
+            "objects": sum(load.get("objects", 0) for load in loads),
         }
-        store = {"used": arena.used, "capacity": arena.capacity, "objects": len(state.objects.entries)}
-        return True, {"nodes": [node], "demands": self._demands(), "store": store}
+        demands = [demand for load in loads for demand in load.get("demands", ())]
+        return True, {"nodes": nodes, "demands": demands, "store": store}
 
     def _demands(self) -> list[dict[str, Any]]:
         rows = [
@@ -246,6 +277,15 @@ class Queries:
         """Keys of a namespace with a prefix."""
         space, prefix = str(params.get("namespace", "")), _bytes(params.get("prefix", b""))
         return True, [key for found, key in self._kv if found == space and key.startswith(prefix)]
+
+
+def _sum(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """All amounts of several nodes together."""
+    total: dict[str, float] = {}
+    for table in tables:
+        for name, amount in table.items():
+            total[name] = total.get(name, 0.0) + amount
+    return total
 
 
 def _actor_row(actor: Actor) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Conn:
 
     Attributes:
         conn: connection id.
-        kind: "driver", "worker", "cli" or "logs".
+        kind: "driver", "worker", "cli", "logs" or "node".
         job: job it belongs to, b"" for tools.
         worker: worker id, 0 if it is none.
         scope: what it may do.
@@ -99,7 +99,9 @@ class NodeState:
         self.runs: deque[tuple[str, int, int, int, bytes, bool]] = deque(maxlen=RUNS_KEPT)
         self.finished: dict[str, int] = {}
         self.now = 0
+        self.number = 0
         self.dirty = False
+        self.elsewhere: Callable[[Spec, Demand], bool] = lambda spec, demand: False
         self._on_ready: Callable[[Task], None] = _unset
         self._on_unheld: Callable[[bytes, Entry], bool] = _unset
         self.objects = ObjectTable(
@@ -123,6 +125,8 @@ class NodeState:
 
     def whyever_not(self, spec: Spec, demand: Demand, what: str) -> str:
         """Why ``what``, which asks for ``demand``, can never run here; empty if it can."""
+        if self.elsewhere(spec, demand):
+            return ""
         if spec.unmet:
             return f"The {what} cannot be scheduled: {spec.unmet}. It stays pending until there is one."
         if any(source is not self.whole for source in spec.sources):

@@ -120,6 +120,7 @@ class Task:
         worker: where it was mailed to; 0 while it waits here.
         stopped: cancelled when it may have begun; it is not run again.
         done: cancelled or finished; a queue that still has it skips it.
+        stays: it runs on this node, so all its arguments have to come here.
     """
 
     __slots__ = (
@@ -134,6 +135,7 @@ class Task:
         "pins",
         "retries",
         "spec",
+        "stays",
         "stopped",
         "tid",
         "worker",
@@ -154,3 +156,4 @@ class Task:
         self.worker = 0
         self.stopped = False
         self.done = False
+        self.stays = False

@@ -20,16 +20,38 @@ from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
 from rayd.wire.secret import JOIN, KINDS
 
 
+class Speaker(Protocol):
+    """What the daemon needs of a connection, whoever made it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def worker(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def peer_pid(self) -> int: ...
+    @property
+    def why(self) -> str: ...
+    def send(self, messages: list[Message]) -> None: ...
+    def pending_bytes(self) -> int: ...
+    def refuse(self, why: Fault) -> None: ...
+    def close(self) -> None: ...
+
+
 class Hub(Protocol):
     """What a connection tells the daemon."""
 
     def introduced(self, connection: "Connection", kind: str, info: dict[str, Any]) -> Fault | None:
         """An acceptable HELLO; a fault refuses it."""
 
-    def received(self, connection: "Connection", messages: list[Message]) -> None:
+    def linked(self, connection: "Speaker", welcome: dict[str, Any]) -> None:
+        """A connection that this daemon makes stands."""
+
+    def received(self, connection: "Speaker", messages: list[Message]) -> None:
         """Messages after the introduction; raises ProtocolError to have the connection closed."""
 
-    def closed(self, connection: "Connection") -> None:
+    def closed(self, connection: "Speaker") -> None:
         """The end, once, for introduced connections only."""
 
 
@@ -70,6 +92,7 @@ class Connection(asyncio.Protocol):
         self.scope = JOIN if gate is None else ""
         self.peer = ""
         self.peer_pid = 0
+        self.why = ""
         self._gate = gate
         self._porter = porter
         self._framer = Framer(HELLO_BYTES_MAX if not worker else FRAME_BYTES_MAX)

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import uvloop
@@ -26,6 +26,7 @@ from rayd.core.effect import (
     Effect,
     Effects,
     Interrupt,
+    Joined,
     KillWorker,
     RetireWorker,
     SendPart,
@@ -33,13 +34,26 @@ from rayd.core.effect import (
     StopDaemon,
     TakeBack,
 )
-from rayd.core.event import Connected, Disconnected, Event, Received, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.event import (
+    Connected,
+    Disconnected,
+    Event,
+    Join,
+    Linked,
+    Received,
+    TakenBack,
+    Tick,
+    WorkerExited,
+    WorkerStarted,
+)
 from rayd.core.node import Node
 from rayd.errors import SHUTDOWN, VERSION, Fault, fault
 from rayd.shell import sessions
-from rayd.shell.connection import Connection
+from rayd.shell.connection import Connection, Speaker
 from rayd.shell.door import Door
+from rayd.shell.errors import StartError
 from rayd.shell.fork_server import ForkServer
+from rayd.shell.link import Link
 from rayd.shell.porter import Porter
 from rayd.shell.workers import Workers
 from rayd.store.arena import Arena
@@ -83,7 +97,8 @@ class Daemon:
             on_lines=self._forward_lines,
         )
         self.stopped: asyncio.Future[str] = loop.create_future()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Speaker] = {}
+        self.joined: asyncio.Future[int] = loop.create_future()
         self._pidfds: dict[int, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._next_conn = 1
@@ -105,6 +120,8 @@ class Daemon:
 
     def _carry_out(self) -> None:
         effects = self.effects
+        if effects.dials:
+            self._dial()
         if effects.writes:
             self._write_parts()
         while effects.sends or effects.mail or effects.others:
@@ -120,6 +137,12 @@ class Daemon:
             self._touched = high_water
             self.toucher.want(min(high_water + TOUCH_AHEAD_BYTES, self.arena.capacity))
         self._arm()
+
+    def _dial(self) -> None:
+        dials, self.effects.dials = self.effects.dials, []
+        for conn, address, info in dials:
+            link = self._connections[conn] = Link(self, conn, info, unencrypted=self.config.unencrypted)
+            self._spawn(link.connect(self.loop, address), f"connect to {address}")
 
     def _write_parts(self) -> None:
         writes, self.effects.writes = self.effects.writes, []
@@ -162,6 +185,8 @@ class Daemon:
             case Interrupt():
                 # The loop writes what was sent at the end of a turn; STOP_TASK should be there before the signal is.
                 self.loop.call_soon(self.loop.call_soon, self.workers.interrupt, effect.worker)
+            case Joined():
+                self.joined.set_result(effect.number)
             case SendPart():
                 connection = self._connections.get(effect.conn)
                 if connection is not None:
@@ -210,11 +235,12 @@ class Daemon:
 
     def _serve_worker(self, wid: int, sock: socket.socket) -> None:
         connection = self._new_connection(wid)
-        serving = self.loop.create_task(
-            self.loop.connect_accepted_socket(lambda: connection, sock), name=f"serve worker {wid}"
-        )
-        self._tasks.add(serving)
-        serving.add_done_callback(self._tasks.discard)
+        self._spawn(self.loop.connect_accepted_socket(lambda: connection, sock), f"serve worker {wid}")
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def introduced(self, connection: Connection, kind: str, info: dict[str, Any]) -> Fault | None:
         """A HELLO has been read."""
@@ -244,18 +270,22 @@ class Daemon:
         self._pidfds[connection.number] = fd
         self.loop.add_reader(fd, connection.abort)
 
-    def received(self, connection: Connection, messages: list[Message]) -> None:
+    def linked(self, connection: Speaker, welcome: dict[str, Any]) -> None:
+        """A connection that this daemon makes stands."""
+        self.feed(Linked(connection.number, welcome))
+
+    def received(self, connection: Speaker, messages: list[Message]) -> None:
         """Messages of an introduced client."""
         self.feed(Received(connection.number, messages))
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Speaker) -> None:
         """A client has gone."""
         fd = self._pidfds.pop(connection.number, None)
         if fd is not None:
             self.loop.remove_reader(fd)
             os.close(fd)
         if self._connections.pop(connection.number, None) is not None:
-            self.feed(Disconnected(connection.number))
+            self.feed(Disconnected(connection.number, connection.why))
         self._dropped.pop(connection.number, None)
         if connection.worker:
             self.workers.session_closed(connection.worker)
@@ -294,9 +324,15 @@ class Daemon:
         # Not the loop's own method: uvloop keeps SIGCHLD for itself, although it only uses it for what it starts.
         signal.signal(signal.SIGCHLD, lambda *_: self.loop.call_soon_threadsafe(self.workers.reap_orphans))
         owner = self._watch_owner()
-        announce({"node_id": self.node_id.hex()})
         reason = "it failed"
         try:
+            if self.config.join:
+                self.feed(Join(self.config.join))
+                waited: list[asyncio.Future[Any]] = [self.joined, self.stopped]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if self.stopped.done():
+                    raise StartError(f"{self.stopped.result()} (asked for was the cluster at {self.config.join})")
+            announce({"node_id": self.node_id.hex()})
             reason = await self.stopped
             return reason
         finally:
@@ -361,7 +397,7 @@ def _resources(config: Config) -> dict[str, float]:
         "memory": float(config.memory),
         "object_store_memory": float(config.object_store_memory),
         f"node:{config.host}": 1.0,
-        "node:__internal_head__": 1.0,
+        **({} if config.join else {"node:__internal_head__": 1.0}),
         **config.resources,
     }
     return {name: amount for name, amount in named.items() if amount}

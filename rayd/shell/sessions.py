@@ -206,7 +206,7 @@ def find(address: str | None = None, base: str | None = None, *, embedded: bool 
     base = base or Environment.read().temp_dir()
     if address is None or address == "auto":
         return _find_current(base, embedded)
-    wanted = _normalized(address)
+    wanted = normalized(address)
     running = live(base)
     for record in running:
         if record.address == wanted:
@@ -232,7 +232,7 @@ def target(address: str, base: str | None = None, *, embedded: bool = False) -> 
         NoDaemonError: it names this machine, and no such daemon runs here.
     """
     if address.startswith(_NETWORK):
-        host, _, port = _normalized(address.removeprefix(_NETWORK)).rpartition(":")
+        host, _, port = normalized(address.removeprefix(_NETWORK)).rpartition(":")
         return Target("", host, int(port))
     try:
         return Target(find(address, base, embedded=embedded).socket)
@@ -292,7 +292,14 @@ def _find_current(base: str, embedded: bool) -> Record:
     raise NoDaemonError(f"no rayd daemon is running for this user; {how}")
 
 
-def _normalized(address: str) -> str:
+def normalized(address: str) -> str:
+    """The address of a daemon in its one form; "" stays as it is.
+
+    Raises:
+        AddressError: it is no host:port.
+    """
+    if not address:
+        return ""
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdecimal():
         raise AddressError(

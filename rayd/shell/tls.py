@@ -51,6 +51,19 @@ def server_context() -> tuple[ssl.SSLContext, bytes]:
     return context, hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()
 
 
+def client_context() -> ssl.SSLContext:
+    """A context that takes any certificate: see the head of this file."""
+    context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def binding_of(connection: ssl.SSLSocket | ssl.SSLObject) -> bytes:
+    """Hash of the certificate that the other side has shown."""
+    return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").digest()
+
+
 def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
@@ -74,15 +87,12 @@ class TlsSocket:
     """
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
-        context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # see the head of this file
         sock.settimeout(timeout_s)
-        self._tls = context.wrap_socket(sock)
+        self._tls = client_context().wrap_socket(sock)
         self._tls.setblocking(False)
         self._lock = threading.Lock()
         self._timeout_ms: float | None = None
-        self.binding = hashlib.sha256(self._tls.getpeercert(binary_form=True) or b"").digest()
+        self.binding = binding_of(self._tls)
 
     def fileno(self) -> int:
         return self._tls.fileno()

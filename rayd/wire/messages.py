@@ -36,7 +36,7 @@ PART_BYTES_MAX: Final = 4 * 1024 * 1024
 DATAGRAM_BYTES_MAX: Final = 48 * 1024
 
 # ---- any client (driver, worker, command line) to its daemon ---------------------------------------------------------
-HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs", info map)  -> WELCOME or REFUSED
+HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs"|"node", info map)  -> WELCOME or REFUSED
 EXPORT: Final = 2  # (function_id, blob)  a pickled function or class, once per job
 SPEC: Final = 3  # (key int, spec map)  static part of tasks/calls, once per connection
 SUBMIT: Final = 4  # (task_id, key, args, args_oid, deps [oid], contained [oid])  run a task; args_oid b"" for none
@@ -68,6 +68,14 @@ DONE_MANY: Final = 33  # (task_id, [[kind, data, contained]], run_us)  num_retur
 YIELD: Final = 34  # (task_id, index, kind, data, contained)  one streamed item
 FETCH: Final = 35  # (req, class_id)  -> REPLY spec map
 BODY: Final = 36  # (req, task_id)  -> REPLY EXEC body too large for a datagram
+
+# ---- node to node ----------------------------------------------------------------------------------------------------
+# Two nodes also say to each other most of what a driver says to its daemon: see ``rayd.core.channels``.
+VIEW: Final = 40  # (free map, load map)  a member to the head: how it is
+MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive]])  the head to a member
+FAR_VALUE: Final = 42  # (oid, kind, data, contained)  the answer to WANT of a node; STORED: data is [size]
+FAR_DONE: Final = 43  # (task_id, [[kind, data, contained]], run_us)  results; of an error one row for all of them
+REFUSE: Final = 44  # ([task_id], free map)  these tasks cannot begin here now
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
 WELCOME: Final = 64  # (info map)
@@ -129,6 +137,11 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     YIELD: _variants(bytes, int, int, bytes, list),
     FETCH: _variants(int, int),
     BODY: _variants(int, bytes),
+    VIEW: _variants(dict, dict),
+    MEMBERS: _variants(list),
+    FAR_VALUE: _variants(bytes, int, (bytes, list, dict), list),
+    FAR_DONE: _variants(bytes, list, int),
+    REFUSE: _variants(list, dict),
     WELCOME: _variants(dict),
     REFUSED: _variants(dict),
     VALUE: _variants(bytes, int, (bytes, list, dict)),

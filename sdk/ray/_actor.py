@@ -1,7 +1,6 @@
 """Actors: ``@ray.remote`` on a class, handles and their methods."""
 
 import inspect
-import os
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -15,7 +14,7 @@ from ray._refs import ObjectRef, pickling
 from ray._remote import Arity, retry_code, returns_code, several
 from ray._serialize import deserialize, dumps
 from rayd.errors import ACTOR_DIED, fault
-from rayd.ids import FIRST_RETURN, actor_object_id
+from rayd.ids import FIRST_RETURN, actor_object_id, nonce
 from rayd.wire.messages import CALL, CREATE, KILL
 
 # Methods every actor has.
@@ -132,7 +131,7 @@ class ActorClass:
         client = _session.need().client
         meta, key = self._announce(client)
         payload, args_oid, deps, contained, _keep = _args.pack(client, args, kwargs, self._cls.__qualname__)
-        aid = os.urandom(12) + client.job
+        aid = nonce(client.info["number"]) + client.job
         ref = client._fresh(actor_object_id(aid))
         if not self._options.name:
             client.link.post((CREATE, 0, aid, key, payload, args_oid, deps, contained))

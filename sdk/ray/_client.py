@@ -6,7 +6,6 @@ Everything here works the same in a driver and in a worker. Submission is in ``_
 
 import collections
 import itertools
-import os
 import threading
 import time
 import weakref
@@ -19,7 +18,7 @@ from ray._link import Link
 from ray._refs import ASKED, UNASKED, ObjectRef
 from ray._serialize import Serialized, deserialize, serialize
 from ray._store import FarStore, SharedStore, Store
-from rayd.ids import FIRST_RETURN
+from rayd.ids import FIRST_RETURN, nonce
 from rayd.wire import messages as m
 from rayd.wire.frame import encode
 
@@ -77,7 +76,7 @@ class Client:
         self.link.farewell = f"the daemon (pid {self.info['pid']}) died; the end of its log is in {log}"
         self.address: str = self.info["address"]
         self.job: bytes = self.info["job"]
-        self._tail: bytes = os.urandom(12) + self.job
+        self._tail: bytes = nonce(self.info["number"]) + self.job
         self._put_tail: bytes = self._tail + FIRST_RETURN
         self._count: itertools.count[int] = itertools.count(1)
         self.store: Store = FarStore(self) if remote else SharedStore(self)

@@ -1,0 +1,229 @@
+"""Objects that live on other nodes: who told us of them, and their bytes when somebody here wants them.
+
+Whoever mentions an object to another node holds it until that node has said HOLD, and as long as it has not said
+RELEASE: holds form a tree along which the object was passed on (indirect reference counting, Piquer 1991), so that no
+message ever overtakes another one on a different connection.
+
+An object that is known here and not here is PENDING without a task, or AWAY when it is known to be complete and
+large. When somebody wants it, whoever told us of it is asked, and large bytes are pulled in parts.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from rayd.core.channels import Channels
+from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
+from rayd.core.state import NodeState
+from rayd.errors import NODE_DIED, fault
+from rayd.ids import ACTOR_OBJECT_SUFFIX
+from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, HOLD, INLINE, PART_BYTES_MAX, READ, RELEASE, STORED, WANT
+
+# Parts of one object that are under way at a time.
+PARTS_AHEAD: Final = 4
+
+
+class Pull:
+    """The bytes of one object on their way here.
+
+    Attributes:
+        oid: of the object.
+        conn: where they come from.
+        offset, size: their place here.
+        asked: bytes asked for so far.
+        under_way: position of each part that was asked for and has not come, by request.
+    """
+
+    __slots__ = ("asked", "conn", "offset", "oid", "size", "under_way")
+
+    def __init__(self, oid: bytes, conn: int, offset: int, size: int) -> None:
+        self.oid = oid
+        self.conn = conn
+        self.offset = offset
+        self.size = size
+        self.asked = 0
+        self.under_way: dict[int, int] = {}
+
+
+class Foreign:
+    """The objects of a node that it has from others.
+
+    Args:
+        state: the node's tables.
+        channels: to the other nodes.
+    """
+
+    def __init__(self, state: NodeState, channels: Channels) -> None:
+        self.state = state
+        self.channels = channels
+        self.source: dict[bytes, int] = {}
+        self._asked: dict[bytes, None] = {}
+        self._pulls: dict[bytes, Pull] = {}
+        self._requests: dict[int, Pull] = {}
+        self._next = 1
+
+    @property
+    def _objects(self) -> ObjectTable:
+        return self.state.objects
+
+    def introduce(self, conn: int, *lists: Iterable[bytes]) -> list[bytes]:
+        """Another node has mentioned objects: those not known here are held there from now on.
+
+        Returns:
+            the new ones; whoever does not come to hold them has to pass them to ``forget_unheld``.
+        """
+        entries = self._objects.entries
+        new = []
+        for oids in lists:
+            for oid in oids:
+                if oid not in entries:
+                    entries[oid] = Entry(PENDING, None, None)
+                    self.source[oid] = conn
+                    new.append(oid)
+        if new:
+            self.state.effects.sends[conn].append((HOLD, new))
+        return new
+
+    def forget_unheld(self, oids: Iterable[bytes]) -> None:
+        """Let go of those that nobody here has come to hold."""
+        for oid in oids:
+            self._objects.drop_if_unheld(oid)
+
+    def let_go(self, oid: bytes) -> None:
+        """An object is freed here."""
+        conn = self.source.pop(oid, 0)
+        if not conn:
+            return
+        self._forget(oid)
+        if conn in self.state.conns:
+            self.state.effects.sends[conn].append((RELEASE, [oid]))
+
+    def _forget(self, oid: bytes) -> None:
+        """Nothing of it is wanted any more; parts that come yet are not written."""
+        if oid in self._asked:
+            del self._asked[oid]
+        pull = self._pulls.pop(oid, None)
+        if pull is not None:
+            for req in pull.under_way:
+                del self._requests[req]
+            self._objects.arena.free(pull.offset)
+
+    # ---- what somebody here wants ------------------------------------------------------------------------------------
+
+    def wanted(self, oid: bytes, entry: Entry) -> None:
+        """Somebody here wants an object that is not here."""
+        conn = self.source.get(oid, 0)
+        if not conn or oid in self._pulls:
+            return
+        if entry.kind == AWAY:
+            self._pull(oid, entry, conn)
+        elif oid not in self._asked:
+            self._asked[oid] = None
+            self.state.effects.sends[conn].append((WANT, [oid]))
+
+    def value(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
+        """FAR_VALUE: the answer to WANT."""
+        entry = self._objects.entries.get(oid)
+        if entry is None or self.source.get(oid) != conn or entry.kind != PENDING:
+            return
+        self._asked.pop(oid, None)
+        if kind == STORED:
+            entry.kind, entry.data = AWAY, data
+            self._pull(oid, entry, conn)
+        else:
+            self.keep(conn, oid, kind, data, contained)
+
+    def keep(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
+        """A small value has come: it is ours now, and need not be held elsewhere."""
+        new = self.introduce(conn, contained)
+        if not oid.endswith(ACTOR_OBJECT_SUFFIX) and self.source.pop(oid, 0):
+            self.state.effects.sends[conn].append((RELEASE, [oid]))
+        self._objects.fill(oid, kind, data, contained)
+        self.forget_unheld(new)
+
+    # ---- bytes -------------------------------------------------------------------------------------------------------
+
+    def _pull(self, oid: bytes, entry: Entry, conn: int) -> None:
+        size = entry.data[-1]
+        offset = self._objects.arena.allocate(size)
+        if offset is None:
+            entry.kind = PENDING
+            self._objects.fill(oid, FAULT, self._objects.full(size, self.state.describe_conn), None)
+            return
+        pull = self._pulls[oid] = Pull(oid, conn, offset, size)
+        for _ in range(PARTS_AHEAD):
+            self._ask_for_part(pull)
+        if not size:
+            self._complete(pull)
+
+    def _ask_for_part(self, pull: Pull) -> None:
+        size = min(PART_BYTES_MAX, pull.size - pull.asked)
+        if size <= 0:
+            return
+        req, self._next = self._next, self._next + 1
+        self._requests[req] = pull
+        pull.under_way[req] = pull.asked
+        self.state.effects.sends[pull.conn].append((READ, req, pull.oid, pull.asked, size))
+        pull.asked += size
+
+    def part(self, req: int, data: bytes) -> None:
+        """DATA: a part has come."""
+        pull = self._requests.pop(req, None)
+        if pull is None:
+            return
+        at = pull.under_way.pop(req)
+        self.state.effects.writes.append((pull.offset + at, data))
+        self._ask_for_part(pull)
+        if not pull.under_way:
+            self._complete(pull)
+
+    def _complete(self, pull: Pull) -> None:
+        del self._pulls[pull.oid]
+        entry = self._objects.entries[pull.oid]
+        entry.kind = PENDING
+        entry.data = None
+        self._objects.fill_at(pull.oid, pull.offset, pull.size)
+
+    def refused(self, req: int, why: Any) -> None:
+        """REPLY instead of DATA: who had the object has it no more."""
+        pull = self._requests.pop(req, None)
+        if pull is not None:
+            pull.under_way.pop(req)
+            self._fail(pull.oid, why)
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def lost(self, conn: int, who: str) -> None:
+        """A node cannot be asked any more."""
+        for oid in [oid for oid, source in self.source.items() if source == conn]:
+            text = f"Object {oid.hex()} is lost: it was only on {who}, which has died. Run again what made it."
+            self._fail(oid, fault(NODE_DIED, text, object_id=oid.hex()))
+
+    def _fail(self, oid: bytes, why: Any) -> None:
+        self.source.pop(oid, None)
+        self._forget(oid)
+        entry = self._objects.entries.get(oid)
+        if entry is not None and entry.kind in (PENDING, AWAY):
+            entry.kind = PENDING
+            entry.data = None
+            self._objects.fill(oid, FAULT, why, None)
+
+    def message(self, oid: bytes, entry: Entry) -> tuple[Any, ...]:
+        """The value of a complete object for another node."""
+        data = entry.data[1:] if entry.kind == STORED else entry.data
+        return (FAR_VALUE, oid, entry.kind, data, entry.contained or [])
+
+    def check(self) -> None:
+        """Raise AssertionError naming the first broken invariant."""
+        entries = self._objects.entries
+        for oid, entry in entries.items():
+            assert entry.kind != AWAY or oid in self.source, f"{oid.hex()} is away and nobody knows where"
+        for oid in self.source:
+            assert oid in entries, f"{oid.hex()} is held elsewhere and unknown here"
+        for oid, pull in self._pulls.items():
+            assert entries[oid].kind in (PENDING, AWAY), f"{oid.hex()} is pulled and complete"
+            assert deque(pull.under_way), f"nothing of {oid.hex()} is under way"
+        assert not self._asked.keys() - self.source.keys(), "something was asked of nobody"
+
+
+__all__ = ["ERROR", "INLINE", "Foreign", "Pull"]

@@ -1,0 +1,171 @@
+"""The other nodes of the cluster as one part of a node: members, channels, their objects, tasks given and taken."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rayd.core.actor import Actors
+from rayd.core.channels import Channel, Channels
+from rayd.core.cluster import Cluster, Member
+from rayd.core.dispatch import Dispatcher
+from rayd.core.effect import Dial
+from rayd.core.event import Linked
+from rayd.core.far_calls import FarCalls
+from rayd.core.foreign import Foreign
+from rayd.core.jobs import Jobs
+from rayd.core.offload import Offload, accepts, may_leave
+from rayd.core.resources import Demand
+from rayd.core.state import Conn, NodeState
+from rayd.core.task import Spec
+from rayd.ids import home_of
+from rayd.wire import messages as m
+
+
+class Neighbours:
+    """The other nodes.
+
+    Args:
+        state: the node's tables.
+        tasks, actors, jobs: its other parts.
+        facts: of this node, for the others.
+    """
+
+    def __init__(self, state: NodeState, tasks: Dispatcher, actors: Actors, jobs: Jobs, facts: dict[str, Any]) -> None:
+        self.state = state
+        self.tasks = tasks
+        self.actors = actors
+        self.jobs = jobs
+        self.cluster = Cluster(state, facts, self._on_change)
+        self.channels = Channels(state, self.cluster)
+        self.channels.begin_job = jobs.begin_elsewhere
+        self.foreign = Foreign(state, self.channels)
+        self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
+        self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
+        objects = state.objects
+        objects.nodes = self.channels.by_conn
+        objects.on_wanted = self.foreign.wanted
+        objects.for_node = self.foreign.message
+        objects.is_far = self.far_calls.is_far
+        actors.far = self.far_calls
+        tasks.report = self.offload.report
+        state.elsewhere = self._could_elsewhere
+
+    def handlers(self, of_driver: dict[int, Callable[[Conn, Any], None]]) -> dict[int, Callable[[Conn, Any], None]]:
+        """What another node may say: all that a driver may, and more."""
+        return {
+            **of_driver,
+            m.SUBMIT: self._on_submit,
+            m.CALL: self._on_call,
+            m.VIEW: self.cluster.view,
+            m.MEMBERS: self.cluster.told,
+            m.FAR_VALUE: lambda conn, message: self.foreign.value(conn.conn, *message[1:]),
+            m.FAR_DONE: lambda conn, message: self.offload.done(conn.conn, *message[1:]),
+            m.REFUSE: lambda conn, message: self.offload.refused(conn.conn, *message[1:]),
+            m.DATA: lambda conn, message: self.foreign.part(message[1], message[2]),
+            m.REPLY: self._on_reply,
+            m.LOG: self._on_log,
+            m.EVENT: lambda conn, message: self.state.warn(conn.job, message[2], message[1]),
+            m.UNREAD: self._on_unread,
+        }
+
+    # ---- connections -------------------------------------------------------------------------------------------------
+
+    def join(self, address: str) -> None:
+        """Become a member of the cluster whose head listens at an address."""
+        conn = self.channels.next_conn()
+        self.cluster.join(conn)
+        self.state.conns[conn] = Conn(conn, "node", {}, b"", 0)
+        self.state.effects.dials.append(Dial(conn, address, self.cluster.introduction()))
+
+    def linked(self, event: Linked) -> None:
+        """A connection that we asked for stands."""
+        if event.conn == self.cluster.head_conn:
+            self.cluster.joined(event.welcome)
+
+    def connected(self, conn: Conn) -> dict[str, Any]:
+        """Another node has connected; what its WELCOME tells it beside the usual."""
+        if not conn.job:
+            return self.cluster.admit(conn)
+        self.channels.accept(conn)
+        return {}
+
+    def disconnected(self, conn: Conn, why: str) -> None:
+        """A node's connection has ended."""
+        self.cluster.gone(conn.conn, why)
+        channel = self.channels.closed(conn.conn)
+        if channel is not None:
+            self._end_channel(channel)
+
+    def _end_channel(self, channel: Channel) -> None:
+        who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
+        self.foreign.lost(channel.conn, who)
+        self.offload.lost(channel)
+        job = self.state.jobs.get(channel.job)
+        if job is not None and job.driver == channel.conn:
+            job.driver = self.channels.instead_of(job, channel.conn)
+            if not job.driver:
+                self.jobs.end(channel.job)
+        if job is not None and channel.conn in job.logs:
+            job.logs.remove(channel.conn)
+        self.state.objects.forget_connection(channel.conn)
+
+    def _on_change(self, member: Member) -> None:
+        """A node has come or gone."""
+        self.tasks.overflow = self._overflow if any(True for _ in self.cluster.others()) else None
+        self.tasks.nearer = self.offload.to_its_arguments if self.tasks.overflow is not None else None
+        for spec in self.tasks.waiting.values():
+            spec.reported = False
+        self.state.dirty = True
+
+    def _could_elsewhere(self, spec: Spec, demand: Demand) -> bool:
+        others = self.cluster.others()
+        return may_leave(spec) and any(member.could(demand) and accepts(spec, member) for member in others)
+
+    def _overflow(self, spec: Spec) -> None:
+        """There is more of a spec than this node can begin now."""
+        self.offload.hand_out(spec)
+        if spec.queue and not self.tasks.can_begin(spec):
+            self.offload.refuse(spec)
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    def _on_submit(self, conn: Conn, message: Any) -> None:
+        new = self.offload.submit(conn.conn, message)
+        self.tasks.submit(conn, message)
+        self.foreign.forget_unheld(new)
+
+    def _on_call(self, conn: Conn, message: Any) -> None:
+        _, _, _, _, _, args_oid, deps, contained = message
+        new = self.foreign.introduce(conn.conn, deps, contained, [args_oid] if args_oid else [])
+        self.actors.call(conn, message)
+        self.foreign.forget_unheld(new)
+
+    def _on_reply(self, conn: Conn, message: Any) -> None:
+        if not message[2]:
+            self.foreign.refused(message[1], message[3])
+
+    def _on_log(self, conn: Conn, message: Any) -> None:
+        for other in self._listeners(conn):
+            self.state.effects.sends[other].append(tuple(message))
+
+    def _on_unread(self, conn: Conn, message: Any) -> None:
+        for other in self._listeners(conn):
+            self.state.effects.sends[other].append(tuple(message))
+
+    def _listeners(self, conn: Conn) -> list[int]:
+        """Who is told of what a job does elsewhere: never who has just told us."""
+        job = self.state.jobs.get(conn.job)
+        return [other for other in job.logs if other != conn.conn] if job is not None else []
+
+    def hold(self, conn: Conn, oids: list[bytes]) -> None:
+        """A process here has learned of objects in a way that this node has not: ask their homes."""
+        for oid in oids:
+            member = self.cluster.members.get(home_of(oid))
+            if oid in self.state.objects.entries or member is None or member.number == self.state.number:
+                continue
+            if member.alive and conn.job in self.state.jobs:
+                self.foreign.introduce(self.channels.to(conn.job, member).conn, [oid])
+
+    def check(self) -> None:
+        """Raise AssertionError naming the first broken invariant."""
+        self.foreign.check()
+        self.offload.check()

@@ -1,0 +1,272 @@
+"""Tasks that run on another node than the one to which they were submitted.
+
+The node of the submitter stays their home: it holds the references, retries when the other node dies, and hands out no
+more to a node than that can begin soon: the slots it seems to have for the scheduling class, each with the same short
+queue that a local worker would get. The other node decides: what it cannot begin it sends back with what it has free
+(a *refusal*), and it never hands a task on to a third node.
+"""
+
+from typing import Any, Final
+
+from rayd.core import affinity
+from rayd.core.channels import Channel, Channels
+from rayd.core.cluster import Cluster, Member
+from rayd.core.dispatch import Dispatcher
+from rayd.core.foreign import Foreign
+from rayd.core.objects import AWAY
+from rayd.core.resources import Ledger
+from rayd.core.state import NodeState
+from rayd.core.task import STREAMING, Spec, Task
+from rayd.errors import NODE_DIED, fault
+from rayd.ids import return_id
+from rayd.wire.frame import ProtocolError
+from rayd.wire.messages import CALL, CANCEL, ERROR, FAR_DONE, FAULT, INLINE, REFUSE, RELEASE, STORED, SUBMIT
+
+_ROW: Final = 3
+_FITS: Final[dict[int, type]] = {INLINE: bytes, ERROR: bytes, FAULT: dict, STORED: list}
+
+
+class Offload:
+    """What a node has others run, and what it runs for others.
+
+    Args:
+        state: the node's tables.
+        cluster: the other nodes.
+        channels: the ways to them.
+        foreign: objects of theirs.
+        tasks: the node's own queues.
+    """
+
+    def __init__(
+        self, state: NodeState, cluster: Cluster, channels: Channels, foreign: Foreign, tasks: Dispatcher
+    ) -> None:
+        self.state = state
+        self.cluster = cluster
+        self.channels = channels
+        self.foreign = foreign
+        self.tasks = tasks
+        self.out: dict[bytes, Channel] = {}
+        self._counts: dict[tuple[int, int], int] = {}
+
+    # ---- handing out -------------------------------------------------------------------------------------------------
+
+    def hand_out(self, spec: Spec) -> None:
+        """Send queued tasks for which there is no room here to where there seems to be some."""
+        if not may_leave(spec):
+            return
+        kept: list[Task] = []
+        for member in self._by_room(spec):
+            room = self._room(spec, member)
+            while room > 0 and spec.queue:
+                task = spec.queue.popleft()
+                if task.done:
+                    continue
+                if task.conn in self.channels.by_conn:
+                    kept.append(task)
+                    continue
+                self.send(task, member)
+                room -= 1
+        spec.queue.extendleft(reversed(kept))
+
+    def _by_room(self, spec: Spec) -> list[Member]:
+        """The nodes that a spec accepts and that could run it, those with the most room first."""
+        fit = [member for member in self.cluster.others() if member.could(spec.demand) and accepts(spec, member)]
+        return sorted(fit, key=lambda member: -member.free.times(spec.demand))
+
+    def _room(self, spec: Spec, member: Member) -> int:
+        """How many more tasks of a spec a node may have from us."""
+        held = self._counts.get((spec.cid, member.number), 0)
+        total = member.totals.times(spec.demand)
+        slots = min(member.free.times(spec.demand) + min(held, total), total)
+        return slots * (spec.depth + 1) - held
+
+    def to_its_arguments(self, task: Task) -> bool:
+        """Send a task to the node that holds most bytes of its arguments, if that has room; whether it has gone."""
+        weights: dict[int, int] = {}
+        for oid in [*(task.deps or ()), task.args_oid]:
+            entry = self.state.objects.entries.get(oid) if oid else None
+            conn = self.foreign.source.get(oid, 0)
+            if entry is not None and entry.kind == AWAY and conn:
+                weights[conn] = weights.get(conn, 0) + entry.data[-1]
+        if not weights or task.conn in self.channels.by_conn or not may_leave(task.spec):
+            return False
+        channel = self.channels.by_conn.get(max(weights, key=lambda conn: weights[conn]))
+        if channel is None or not channel.member.alive or not accepts(task.spec, channel.member):
+            return False
+        if not channel.member.could(task.spec.demand) or self._room(task.spec, channel.member) <= 0:
+            return False
+        self.send(task, channel.member)
+        return True
+
+    def send(self, task: Task, member: Member) -> None:
+        """Let another node run a task, or serve a call."""
+        spec = task.spec
+        channel = self.channels.to(spec.job, member)
+        self.channels.announce(channel, spec)
+        deps = task.deps or []
+        contained = [oid for oid in task.pins or () if oid not in deps and oid != task.args_oid]
+        body = (spec.cid, task.args, task.args_oid, deps, contained)
+        message = (SUBMIT, task.tid, *body) if task.actor is None else (CALL, task.tid, task.actor, *body)
+        self.state.effects.sends[channel.conn].append(message)
+        channel.tasks[task.tid] = task
+        self.out[task.tid] = channel
+        key = (spec.cid, member.number)
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _back(self, channel: Channel, tid: bytes) -> Task | None:
+        """A task is not at the other node any more."""
+        task = channel.tasks.pop(tid, None)
+        if task is None:
+            return None
+        del self.out[tid]
+        key = (task.spec.cid, channel.member.number)
+        self._counts[key] -= 1
+        if not self._counts[key]:
+            del self._counts[key]
+        self.state.dirty = True
+        return task
+
+    def done(self, conn: int, tid: bytes, rows: list[Any], run_us: int) -> None:
+        """FAR_DONE: another node has finished a task of ours."""
+        channel = self.channels.by_conn[conn]
+        check_rows(rows)
+        task = self._back(channel, tid)
+        kept = [return_id(tid, index) for index, (kind, _, held) in enumerate(rows, 1) if kind == STORED or held]
+        if task is None or task.done:
+            if kept:
+                self.state.effects.sends[conn].append((RELEASE, kept))
+            return
+        spec = task.spec
+        spec.observe(run_us)
+        self.state.finished[spec.name] = self.state.finished.get(spec.name, 0) + 1
+        if len(rows) == 1 and rows[0][0] >= ERROR:
+            self.tasks.finish(task, rows[0][0], rows[0][1], None)
+            return
+        if len(rows) != max(spec.num_returns, 0):
+            raise ProtocolError(f"FAR_DONE has {len(rows)} results for {spec.num_returns} returns")
+        task.done = True
+        for index, (kind, data, contained) in enumerate(rows, 1):
+            self._fill(conn, return_id(tid, index), kind, data, contained)
+        self.tasks.settle(task)
+
+    def _fill(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
+        objects = self.state.objects
+        if oid not in objects.entries:
+            if kind == STORED or contained:
+                self.state.effects.sends[conn].append((RELEASE, [oid]))
+            return
+        if kind == STORED:
+            self.foreign.source[oid] = conn
+            objects.fill_away(oid, data)
+        elif contained:
+            self.foreign.source[oid] = conn
+            self.foreign.keep(conn, oid, kind, data, contained)
+        else:
+            objects.fill(oid, kind, data, None)
+
+    def refused(self, conn: int, tids: list[bytes], free: dict[str, float]) -> None:
+        """REFUSE: another node cannot begin these now."""
+        channel = self.channels.by_conn[conn]
+        channel.member.free = Ledger(free)
+        for tid in reversed(tids):
+            task = self._back(channel, tid)
+            if task is not None:
+                self.tasks.queue_again(task)
+
+    def cancel(self, task: Task, force: bool, recursive: bool) -> bool:
+        """Cancel a task wherever it is; False when it is not elsewhere."""
+        channel = self.out.get(task.tid)
+        if channel is None:
+            return False
+        self.state.effects.sends[channel.conn].append((CANCEL, return_id(task.tid, 1), force, recursive))
+        return True
+
+    def lost(self, channel: Channel) -> None:
+        """A channel has ended, and with it what ran at its other end for us."""
+        who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
+        for tid in list(channel.tasks):
+            task = self._back(channel, tid)
+            if task is None or task.done:
+                continue
+            text = f"Task {task.spec.name} failed: it was given to {who}, which has died or cannot be reached any more."
+            self.tasks.retry_or_fail(task, fault(NODE_DIED, text, task_id=tid.hex()))
+
+    # ---- for others --------------------------------------------------------------------------------------------------
+
+    def submit(self, conn: int, message: Any) -> list[bytes]:
+        """SUBMIT of another node: what it mentions is held there from now on; returns what is new here."""
+        _, _, _, _, args_oid, deps, contained = message
+        return self.foreign.introduce(conn, deps, contained, [args_oid] if args_oid else [])
+
+    def report(self, task: Task, run_us: int) -> None:
+        """A task that runs for another node has ended."""
+        objects = self.state.objects
+        rows: list[list[Any]] = []
+        over = []
+        for index in range(1, max(task.spec.num_returns, 0) + 1):
+            oid = return_id(task.tid, index)
+            entry = objects.entries.get(oid)
+            if entry is None:  # nobody there wants it any more
+                rows.append([INLINE, b"\x80\x05N.", []])
+                continue
+            entry.read = True
+            contained = list(entry.contained or ())
+            data = entry.data[1:] if entry.kind == STORED else entry.data
+            rows.append([entry.kind, data, contained])
+            if entry.kind != STORED and not contained:
+                over.append(oid)
+        if rows and all(row[0] >= ERROR for row in rows):
+            rows = rows[:1]
+        self.state.effects.sends[task.conn].append((FAR_DONE, task.tid, rows, run_us))
+        objects.release(task.conn, over)
+
+    def refuse(self, spec: Spec) -> None:
+        """Send back what others gave us of a spec when nothing of it runs here and nothing can begin."""
+        by_conn: dict[int, list[bytes]] = {}
+        kept = []
+        for task in spec.queue:
+            if not task.done and task.conn in self.channels.by_conn:
+                by_conn.setdefault(task.conn, []).append(task.tid)
+                task.done = True
+                self.tasks.settle(task)
+                self.state.objects.release(task.conn, [return_id(task.tid, i + 1) for i in range(spec.num_returns)])
+            else:
+                kept.append(task)
+        if by_conn:
+            spec.queue.clear()
+            spec.queue.extend(kept)
+        for conn, tids in by_conn.items():
+            self.state.effects.sends[conn].append((REFUSE, tids, self.state.ledger.available()))
+
+    def check(self) -> None:
+        """Raise AssertionError naming the first broken invariant."""
+        for tid, channel in self.out.items():
+            assert tid in channel.tasks, f"the task {tid.hex()} is nowhere"
+        assert sum(len(channel.tasks) for channel in self.channels.by_conn.values()) == len(self.out)
+        assert sum(self._counts.values()) == len(self.out), "tasks elsewhere are miscounted"
+
+
+def may_leave(spec: Spec) -> bool:
+    """Whether tasks of a spec may run elsewhere at all: streams stay with their consumer, groups are of one node."""
+    return spec.num_returns != STREAMING and bool(spec.demand) and not spec.options.get("placement_group")
+
+
+def accepts(spec: Spec, member: Member) -> bool:
+    """Whether a spec may run on a node."""
+    labels = member.facts.get("labels") or {}
+    unmet, why = affinity.refusal(spec.options, member.node_id, labels, spec.name)
+    return not unmet and why is None
+
+
+def check_rows(rows: list[Any]) -> None:
+    """Raise ProtocolError unless these can be the results of a task."""
+    for row in rows:
+        if type(row) is not list or len(row) != _ROW or type(row[2]) is not list:
+            raise ProtocolError("a result of FAR_DONE is no [kind, data, contained]")
+        kind, data = row[0], row[1]
+        if type(data) is not _FITS.get(kind) or (kind == STORED and not _is_size(data)):
+            raise ProtocolError(f"a result of FAR_DONE has kind {kind!r:.20} and {type(data).__name__}")
+
+
+def _is_size(data: Any) -> bool:
+    return len(data) == 1 and type(data[0]) is int
