@@ -119,6 +119,14 @@ class Channels:
         for channel in [channel for channel in self.by_conn.values() if channel.job == job]:
             self.state.effects.others.append(CloseConnection(channel.conn))
 
+    def another(self, channel: Channel) -> Channel | None:
+        """Another channel to the node of one that has ended, if that node lives."""
+        if channel.member.alive:
+            for other in self.by_conn.values():
+                if other.member is channel.member and other is not channel:
+                    return other
+        return None
+
     def instead_of(self, job: Job, conn: int) -> int:
         """The channel that can be a job's parent when the one that was has ended; 0 if there is none.
 

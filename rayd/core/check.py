@@ -30,6 +30,7 @@ def check(node: "Node") -> None:
     state.gpus.check()
     state.objects.check()
     node.groups.check()
+    node.neighbours.check()
     tasks = {task.tid: task for task in known_tasks(node)}
     _check_holds(node, tasks)
     _check_store(node)
@@ -58,6 +59,9 @@ def known_tasks(node: "Node") -> Iterator[Task]:
         yield from actor.queue
         for row in actor.stalled.values():
             yield from row
+    for channel in node.neighbours.channels.by_conn.values():
+        yield from channel.tasks.values()
+    yield from node.neighbours.far_calls.waiting()
 
 
 def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
@@ -89,6 +93,7 @@ def _check_store(node: "Node") -> None:
     """The arena holds the stored objects and nothing else."""
     arena = node.state.objects.arena
     placed = [e.data for e in node.state.objects.entries.values() if e.kind in (STORED, ALLOCATED)]
+    placed += node.neighbours.foreign.places()
     assert len(placed) == len(arena), f"{len(placed)} objects lie in {len(arena)} blocks"
     assert sum(arena.rounded(size) for _, size in placed) == arena.used, "stored objects and used bytes differ"
 
@@ -164,14 +169,16 @@ def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
     """Every task that is not over is on its way, in exactly one place; what is over holds nothing."""
     places: Counter[bytes] = Counter()
     for spec in node.state.specs.values():
-        places.update(task.tid for task in spec.queue)
+        places.update(task.tid for task in spec.queue if not task.done)
         if any(not task.done for task in spec.queue):
             assert node.tasks.waiting.get(spec.cid) is spec, f"{spec.name} has a queue that nobody looks at"
     for worker in node.state.pool.workers.values():
-        places.update(list(worker.inflight))
+        places.update(task.tid for task in worker.inflight.values() if not task.done)
     for actor in node.actors.by_id.values():
         places.update(task.tid for task in actor.queue)
         places.update(task.tid for row in actor.stalled.values() for task in row)
+    places.update(list(node.neighbours.offload.out))
+    places.update(task.tid for task in node.neighbours.far_calls.waiting())
     awaited = Counter(
         task.tid for entry in node.state.objects.entries.values() for task in entry.dependents or () if not task.done
     )
@@ -186,7 +193,8 @@ def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
             assert found == 1 or (found == 0 and task.missing), f"{tid.hex()} is in {found} places"
     for oid, entry in node.state.objects.entries.items():
         assert entry.task is None or not entry.task.done, f"{oid.hex()} waits for a task that is over"
-        assert entry.kind != PENDING or entry.task is not None, f"{oid.hex()} waits for nothing"
+        told = entry.task is not None or oid in node.neighbours.foreign.source
+        assert entry.kind != PENDING or told, f"{oid.hex()} waits for nothing"
     for parent, children in node.state.children.items():
         assert parent in tasks, f"children of {parent.hex()}, which is over, are remembered"
         assert not all(child.done for child in children.values()), f"children of {parent.hex()} are over"

@@ -8,7 +8,7 @@ the others (``MEMBERS``). A view is always a little old: only the node itself gr
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from rayd.core.effect import Joined, StopDaemon
+from rayd.core.effect import CloseConnection, Joined, StopDaemon
 from rayd.core.resources import Demand, Ledger
 from rayd.core.state import Conn, NodeState
 from rayd.wire.frame import ProtocolError
@@ -34,9 +34,10 @@ class Member:
         load: figures for people: workers, actors, objects, store_used, demands.
         alive: it has not left.
         heard_at: when it last said something, in ns.
+        refused: specs of which it could not begin any more tasks, until its next word.
     """
 
-    __slots__ = ("alive", "facts", "free", "heard_at", "load", "number", "totals")
+    __slots__ = ("alive", "facts", "free", "heard_at", "load", "number", "refused", "totals")
 
     def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
         self.number = number
@@ -46,6 +47,14 @@ class Member:
         self.load: dict[str, Any] = {}
         self.alive = True
         self.heard_at = now
+        self.refused: dict[int, None] = {}
+
+    def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
+        """Its latest word of itself."""
+        self.free = Ledger(free)
+        self.load = load
+        self.heard_at = now
+        self.refused.clear()
 
     @property
     def address(self) -> str:
@@ -134,11 +143,9 @@ class Cluster:
     def view(self, conn: Conn, message: Any) -> None:
         """VIEW of a member."""
         member = self.members.get(self._conns.get(conn.conn, -1))
-        if member is None:
-            raise ProtocolError("VIEW is for members to say")
-        member.free = Ledger(message[1])
-        member.load = message[2]
-        member.heard_at = self.state.now
+        if member is None:  # taken for dead meanwhile
+            return
+        member.is_now(message[1], message[2], self.state.now)
         self._changed[member.number] = member
         self.state.dirty = True
 
@@ -193,10 +200,8 @@ class Cluster:
             known = member is not None and member.alive == alive
             if member is None:
                 member = self.members[number] = Member(number, facts, totals, self.state.now)
-            member.free = Ledger(free)
-            member.load = load
+            member.is_now(free, load, self.state.now)
             member.alive = alive
-            member.heard_at = self.state.now
             if not known:
                 self._on_change(member)
         self.state.dirty = True
@@ -211,6 +216,10 @@ class Cluster:
 
     def _is_news(self) -> bool:
         return self.state.ledger.available() != self._told
+
+    def tell_again(self) -> None:
+        """Somebody has an outdated view of this node."""
+        self._told = {}
 
     def beat(self) -> None:
         """Tell the others how we are, if it is time."""
@@ -232,4 +241,5 @@ class Cluster:
             self.state.effects.sends[conn].append((MEMBERS, rows))
         for conn, number in list(self._conns.items()):
             if now - self.members[number].heard_at > SILENCE_NS:
+                self.state.effects.others.append(CloseConnection(conn))
                 self.gone(conn)

@@ -6,6 +6,7 @@ those after it; the rest is done by the node of the actor, which takes them in t
 """
 
 from collections import deque
+from collections.abc import Iterator
 
 from rayd.core.channels import Channels
 from rayd.core.cluster import Cluster
@@ -13,7 +14,7 @@ from rayd.core.dispatch import Dispatcher
 from rayd.core.offload import Offload
 from rayd.core.state import NodeState
 from rayd.core.task import STREAMING, Task
-from rayd.errors import ACTOR_DIED, UNSCHEDULABLE, Fault, fault
+from rayd.errors import ACTOR_DIED, CANCELLED, UNSCHEDULABLE, Fault, fault
 from rayd.ids import home_of_actor
 from rayd.wire.messages import FAULT, KILL
 
@@ -80,6 +81,9 @@ class FarCalls:
     def _obstacle(self, task: Task) -> Fault | None:
         assert task.actor is not None
         member = self.cluster.members[home_of_actor(task.actor)]
+        if task.spec.job not in self.state.jobs:
+            text = f"The call {task.spec.name} ({task.tid.hex()}) was cancelled: the driver that made it has ended."
+            return fault(CANCELLED, text, task_id=task.tid.hex())
         if not member.alive:
             text = (
                 f"The actor {task.actor.hex()} died with its node {member.node_id.hex()} at {member.address}."
@@ -93,6 +97,11 @@ class FarCalls:
             )
             return fault(UNSCHEDULABLE, text)
         return None
+
+    def waiting(self) -> Iterator[Task]:
+        """Calls that have not been sent yet."""
+        for row in self._rows.values():
+            yield from row
 
     def kill(self, job: bytes, aid: bytes, no_restart: bool) -> None:
         """KILL of an actor elsewhere."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
-from rayd.core.channels import Channels
+from rayd.core.channels import Channel, Channels
 from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
 from rayd.core.state import NodeState
 from rayd.errors import NODE_DIED, fault
@@ -108,6 +108,28 @@ class Foreign:
                 del self._requests[req]
             self._objects.arena.free(pull.offset)
 
+    def adopted(self, oid: bytes) -> None:
+        """What makes the object runs here from now on."""
+        conn = self.source.pop(oid, 0)
+        self._forget(oid)
+        if conn:
+            self.state.effects.sends[conn].append((RELEASE, [oid]))
+
+    def returned(self, conn: int, oid: bytes) -> bool:
+        """What makes the object is sent back to ``conn``; whether somebody here still refers to it. The other node
+        counts that as our hold.
+        """
+        objects = self._objects
+        objects.entries[oid].task = None
+        objects.release(conn, [oid])
+        entry = objects.entries.get(oid)
+        if entry is None:
+            return False
+        self.source[oid] = conn
+        if entry.waiters or entry.dependents:
+            self.wanted(oid, entry)
+        return True
+
     # ---- what somebody here wants ------------------------------------------------------------------------------------
 
     def wanted(self, oid: bytes, entry: Entry) -> None:
@@ -193,11 +215,28 @@ class Foreign:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def lost(self, conn: int, who: str) -> None:
-        """A node cannot be asked any more."""
-        for oid in [oid for oid, source in self.source.items() if source == conn]:
+    def lost(self, channel: Channel, who: str) -> None:
+        """A channel has ended. If its node lives, only a job has ended, and objects that other jobs here refer to can
+        be had by another channel.
+        """
+        theirs = [oid for oid, source in self.source.items() if source == channel.conn]
+        other = self.channels.another(channel)
+        if other is not None and theirs:
+            self._move(theirs, other.conn)
+            return
+        for oid in theirs:
             text = f"Object {oid.hex()} is lost: it was only on {who}, which has died. Run again what made it."
             self._fail(oid, fault(NODE_DIED, text, object_id=oid.hex()))
+
+    def _move(self, oids: list[bytes], conn: int) -> None:
+        """Have objects by another connection to the same node from now on."""
+        self.state.effects.sends[conn].append((HOLD, oids))
+        for oid in oids:
+            self._forget(oid)
+            self.source[oid] = conn
+            entry = self._objects.entries[oid]
+            if entry.waiters or entry.dependents:
+                self.wanted(oid, entry)
 
     def _fail(self, oid: bytes, why: Any) -> None:
         self.source.pop(oid, None)
@@ -212,6 +251,10 @@ class Foreign:
         """The value of a complete object for another node."""
         data = entry.data[1:] if entry.kind == STORED else entry.data
         return (FAR_VALUE, oid, entry.kind, data, entry.contained or [])
+
+    def places(self) -> list[list[int]]:
+        """Offset and size of what is being pulled."""
+        return [[pull.offset, pull.size] for pull in self._pulls.values()]
 
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""

@@ -44,6 +44,7 @@ class Neighbours:
         objects.nodes = self.channels.by_conn
         objects.on_wanted = self.foreign.wanted
         objects.for_node = self.foreign.message
+        objects.on_adopted = self.foreign.adopted
         objects.is_far = self.far_calls.is_far
         actors.far = self.far_calls
         tasks.report = self.offload.report
@@ -97,13 +98,15 @@ class Neighbours:
 
     def _end_channel(self, channel: Channel) -> None:
         who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
-        self.foreign.lost(channel.conn, who)
+        self.foreign.lost(channel, who)
         self.offload.lost(channel)
+        self.offload.end_those_of(channel.conn)
         job = self.state.jobs.get(channel.job)
         if job is not None and job.driver == channel.conn:
             job.driver = self.channels.instead_of(job, channel.conn)
             if not job.driver:
                 self.jobs.end(channel.job)
+                self.channels.end_job(channel.job)
         if job is not None and channel.conn in job.logs:
             job.logs.remove(channel.conn)
         self.state.objects.forget_connection(channel.conn)

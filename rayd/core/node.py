@@ -304,6 +304,9 @@ class Node:
 
     def _unheld(self, oid: bytes, entry: Entry) -> bool:
         """Nobody refers to an object any more. Returns True to keep its entry all the same."""
+        if oid in self.neighbours.foreign.source:
+            self.neighbours.foreign.let_go(oid)
+            return False
         if oid.endswith(ACTOR_OBJECT_SUFFIX):
             aid = oid[:ACTOR_ID_BYTES]
             self.actors.unheld(aid)
@@ -312,8 +315,6 @@ class Node:
                 return True
             self.actors.forget_dead(aid)
             return entry.holds > 0 or oid not in self.state.objects.entries
-        if oid in self.neighbours.foreign.source:
-            self.neighbours.foreign.let_go(oid)
         if oid.endswith(GENERATOR_SUFFIX):
             self._close_stream(oid[:TASK_ID_BYTES])
         if entry.kind >= m.ERROR and not entry.read:

@@ -86,6 +86,7 @@ class ObjectTable:
         self.nodes: Container[int] = ()
         self.on_wanted: Callable[[bytes, Entry], None] = _nobody
         self.for_node: Callable[[bytes, Entry], tuple[Any, ...]] = _nothing
+        self.on_adopted: Callable[[bytes], None] = _drop
         self.is_far: Callable[[bytes], bool] = lambda aid: False
 
     # ---- birth -------------------------------------------------------------------------------------------------------
@@ -93,10 +94,22 @@ class ObjectTable:
     def expect(self, oid: bytes, task: Task, conn: int) -> None:
         """A pending entry that ``task`` will fill, held by the submitter."""
         if oid in self.entries:
-            raise ProtocolError(f"the object {oid.hex()} exists already")
+            self._adopt_task(oid, task, conn)
+            return
         entry = self.entries[oid] = Entry(PENDING, None, task)
         entry.holds = 1
         entry.holders = conn
+
+    def _adopt_task(self, oid: bytes, task: Task, conn: int) -> None:
+        """The task of which another node was to tell the result, or could not any more, is given to this one."""
+        entry = self.entries[oid]
+        if conn not in self.nodes or entry.kind not in (PENDING, FAULT) or entry.task is not None:
+            raise ProtocolError(f"the object {oid.hex()} exists already")
+        entry.kind = PENDING
+        entry.data = None
+        entry.task = task
+        self.hold(conn, [oid])
+        self.on_adopted(oid)
 
     def add(self, oid: bytes, kind: int, data: Any, contained: list[bytes], conn: int) -> None:
         """A value that is complete from the start, held by ``conn``."""
@@ -427,6 +440,10 @@ class ObjectTable:
 
 def _nobody(oid: bytes, entry: Entry) -> None:
     """A node that knows of no others."""
+
+
+def _drop(oid: bytes) -> None:
+    """See ``_nobody``."""
 
 
 def _nothing(oid: bytes, entry: Entry) -> tuple[Any, ...]:

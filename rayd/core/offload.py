@@ -17,7 +17,7 @@ from rayd.core.objects import AWAY
 from rayd.core.resources import Ledger
 from rayd.core.state import NodeState
 from rayd.core.task import STREAMING, Spec, Task
-from rayd.errors import NODE_DIED, fault
+from rayd.errors import CANCELLED, NODE_DIED, fault
 from rayd.ids import return_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import CALL, CANCEL, ERROR, FAR_DONE, FAULT, INLINE, REFUSE, RELEASE, STORED, SUBMIT
@@ -61,7 +61,7 @@ class Offload:
                 task = spec.queue.popleft()
                 if task.done:
                     continue
-                if task.conn in self.channels.by_conn:
+                if task.conn in self.channels.by_conn or task.conn not in self.state.conns:
                     kept.append(task)
                     continue
                 self.send(task, member)
@@ -75,6 +75,8 @@ class Offload:
 
     def _room(self, spec: Spec, member: Member) -> int:
         """How many more tasks of a spec a node may have from us."""
+        if spec.cid in member.refused:
+            return 0
         held = self._counts.get((spec.cid, member.number), 0)
         total = member.totals.times(spec.demand)
         slots = min(member.free.times(spec.demand) + min(held, total), total)
@@ -104,7 +106,11 @@ class Offload:
         channel = self.channels.to(spec.job, member)
         self.channels.announce(channel, spec)
         deps = task.deps or []
-        contained = [oid for oid in task.pins or () if oid not in deps and oid != task.args_oid]
+        returns = _returns(task)
+        pins = task.pins or []
+        contained = [oid for oid in pins if oid not in deps and oid != task.args_oid and oid not in returns]
+        # While it is away its results stay known here: should it be sent back, somebody there may wait for them.
+        task.pins = pins + self.state.objects.pin(oid for oid in returns if oid not in pins)
         body = (spec.cid, task.args, task.args_oid, deps, contained)
         message = (SUBMIT, task.tid, *body) if task.actor is None else (CALL, task.tid, task.actor, *body)
         self.state.effects.sends[channel.conn].append(message)
@@ -164,13 +170,16 @@ class Offload:
         else:
             objects.fill(oid, kind, data, None)
 
-    def refused(self, conn: int, tids: list[bytes], free: dict[str, float]) -> None:
+    def refused(self, conn: int, tids: list[bytes], held: list[bytes], free: dict[str, float]) -> None:
         """REFUSE: another node cannot begin these now."""
         channel = self.channels.by_conn[conn]
-        channel.member.free = Ledger(free)
+        self.state.objects.hold(conn, held)
+        member = channel.member
+        member.free = Ledger(free)
         for tid in reversed(tids):
             task = self._back(channel, tid)
             if task is not None:
+                member.refused[task.spec.cid] = None
                 self.tasks.queue_again(task)
 
     def cancel(self, task: Task, force: bool, recursive: bool) -> bool:
@@ -192,6 +201,16 @@ class Offload:
             self.tasks.retry_or_fail(task, fault(NODE_DIED, text, task_id=tid.hex()))
 
     # ---- for others --------------------------------------------------------------------------------------------------
+
+    def end_those_of(self, conn: int) -> None:
+        """The node that gave us tasks over a connection has gone: they end; what those that run yield is dropped."""
+        running = [task for worker in self.state.pool.workers.values() for task in worker.inflight.values()]
+        queued = [task for spec in self.state.specs.values() for task in spec.queue]
+        for task in running + queued:
+            if task.conn == conn and not task.done:
+                name = f"{task.spec.name} ({task.tid.hex()})"
+                text = f"Task {name} was cancelled: the node that submitted it has gone."
+                self.tasks.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
 
     def submit(self, conn: int, message: Any) -> list[bytes]:
         """SUBMIT of another node: what it mentions is held there from now on; returns what is new here."""
@@ -222,21 +241,25 @@ class Offload:
 
     def refuse(self, spec: Spec) -> None:
         """Send back what others gave us of a spec when nothing of it runs here and nothing can begin."""
-        by_conn: dict[int, list[bytes]] = {}
+        by_conn: dict[int, list[Task]] = {}
         kept = []
         for task in spec.queue:
             if not task.done and task.conn in self.channels.by_conn:
-                by_conn.setdefault(task.conn, []).append(task.tid)
-                task.done = True
-                self.tasks.settle(task)
-                self.state.objects.release(task.conn, [return_id(task.tid, i + 1) for i in range(spec.num_returns)])
+                by_conn.setdefault(task.conn, []).append(task)
             else:
                 kept.append(task)
         if by_conn:
             spec.queue.clear()
             spec.queue.extend(kept)
-        for conn, tids in by_conn.items():
-            self.state.effects.sends[conn].append((REFUSE, tids, self.state.ledger.available()))
+            self.cluster.tell_again()
+        for conn, tasks in by_conn.items():
+            returns = [oid for task in tasks for oid in _returns(task)]
+            for task in tasks:
+                task.done = True
+                self.tasks.settle(task)
+            held = [oid for oid in returns if oid in self.state.objects.entries and self.foreign.returned(conn, oid)]
+            refusal = (REFUSE, [task.tid for task in tasks], held, self.state.ledger.available())
+            self.state.effects.sends[conn].append(refusal)
 
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
@@ -244,6 +267,10 @@ class Offload:
             assert tid in channel.tasks, f"the task {tid.hex()} is nowhere"
         assert sum(len(channel.tasks) for channel in self.channels.by_conn.values()) == len(self.out)
         assert sum(self._counts.values()) == len(self.out), "tasks elsewhere are miscounted"
+
+
+def _returns(task: Task) -> list[bytes]:
+    return [return_id(task.tid, index) for index in range(1, max(task.spec.num_returns, 0) + 1)]
 
 
 def may_leave(spec: Spec) -> bool:

@@ -154,7 +154,7 @@ class NodeState:
     def is_abandoned(self, task: Task) -> bool:
         """Whether the task's driver has gone, and with it the process that submitted the task."""
         job = self.jobs.get(task.spec.job)
-        if job is None:
+        if job is None or self.specs.get(task.spec.cid) is not task.spec:  # it may have ended here and begun anew
             return True
         if job.driver:
             return False

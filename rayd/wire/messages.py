@@ -75,7 +75,7 @@ VIEW: Final = 40  # (free map, load map)  a member to the head: how it is
 MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive]])  the head to a member
 FAR_VALUE: Final = 42  # (oid, kind, data, contained)  the answer to WANT of a node; STORED: data is [size]
 FAR_DONE: Final = 43  # (task_id, [[kind, data, contained]], run_us)  results; of an error one row for all of them
-REFUSE: Final = 44  # ([task_id], free map)  these tasks cannot begin here now
+REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin here now; these results are held here
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
 WELCOME: Final = 64  # (info map)
@@ -141,7 +141,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     MEMBERS: _variants(list),
     FAR_VALUE: _variants(bytes, int, (bytes, list, dict), list),
     FAR_DONE: _variants(bytes, list, int),
-    REFUSE: _variants(list, dict),
+    REFUSE: _variants(list, list, dict),
     WELCOME: _variants(dict),
     REFUSED: _variants(dict),
     VALUE: _variants(bytes, int, (bytes, list, dict)),

@@ -145,9 +145,13 @@ class Peer:
         self.send((m.SPEC, key, options))
         return key
 
+    def _nonce(self, size: int) -> bytes:
+        """The number of its node, and what tells it from others there."""
+        return self.world.node.state.number.to_bytes(2, "big") + self.conn.to_bytes(size, "big")
+
     def new_tid(self) -> bytes:
         """A task id that only this process draws."""
-        return next(self._tasks).to_bytes(8, "little") + self.conn.to_bytes(12, "big") + self.job
+        return next(self._tasks).to_bytes(8, "little") + self._nonce(10) + self.job
 
     def submit(
         self,
@@ -165,7 +169,7 @@ class Peer:
 
     def create(self, key: int, *, deps: Iterable[bytes] = (), contained: Iterable[bytes] = ()) -> bytes:
         """Create an actor; returns its id."""
-        aid = next(self._tasks).to_bytes(4, "big") + self.conn.to_bytes(8, "big") + self.job
+        aid = self._nonce(6) + next(self._tasks).to_bytes(4, "big") + self.job
         self.request(lambda req: (m.CREATE, req, aid, key, b"", b"", list(deps), list(contained)))
         return aid
 

@@ -78,8 +78,8 @@ class Client:
 class Play:
     """A world and everybody's doings in it."""
 
-    def __init__(self) -> None:
-        self.world = World(cpus=3, resources={"disk": 1, "GPU": 1}, store_bytes=1 << 18)
+    def __init__(self, world: World | None = None) -> None:
+        self.world = world or World(cpus=3, resources={"disk": 1, "GPU": 1}, store_bytes=1 << 18)
         self.clients: dict[int, Client] = {}
         self.doomed: dict[int, bool] = {}
         self.items: dict[bytes, int] = {}
@@ -346,10 +346,10 @@ class Play:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def everybody_answers(self) -> None:
+    def everybody_answers(self, carry_out: Callable[[], None] | None = None) -> None:
         """Workers come up, run what they have, and die when they are told to, until nothing happens any more."""
         for _ in range(5_000):
-            self.carry_out()
+            (carry_out or self.carry_out)()
             doomed = [worker for worker in self.world.mailboxes.values() if worker.alive and worker.wid in self.doomed]
             if self.world.starting:
                 self.start_one()
@@ -369,37 +369,46 @@ class Play:
 
     def expect_all_has_come(self) -> None:
         """Only what waits for resources that somebody keeps may be pending, and what waits for that."""
-        state = self.world.node.state
-        short: list[Any] = [a for a in state.placing.values() if fitting(a.spec.sources, a.placement) is None]
-        short += [actor for actor in state.placing.values() if fitting(actor.spec.sources, actor.spec.demand) is None]
-        short += list(self.world.node.tasks.waiting.values())
-        for oid, entry in state.objects.entries.items():
-            assert entry.task is None or short, f"{oid.hex()} of {entry.task.spec.name} never comes"
+        if not self.short():
+            self.expect_nothing_pending()
 
-    def release_everything(self) -> None:
+    def short(self) -> list[Any]:
+        """What waits for resources that somebody keeps."""
+        placing = list(self.world.node.state.placing.values())
+        short: list[Any] = [actor for actor in placing if fitting(actor.spec.sources, actor.placement) is None]
+        short += [actor for actor in placing if fitting(actor.spec.sources, actor.spec.demand) is None]
+        return short + list(self.world.node.tasks.waiting.values())
+
+    def expect_nothing_pending(self) -> None:
+        for oid, entry in self.world.node.state.objects.entries.items():
+            assert entry.task is None, f"{oid.hex()} of {entry.task.spec.name} never comes"
+
+    def release_everything(self, everybody_answers: Callable[[], None] | None = None) -> None:
         """Everybody lets go of all objects and kills all actors, detached ones too."""
+        go_on = everybody_answers or self.everybody_answers
         for client in list(self.clients.values()):
             client.peer.release(*dict.fromkeys(client.held))
             for aid in client.actors:
                 client.peer.send((m.KILL, aid, True))
-        self.everybody_answers()
+        go_on()
         for group in list(self.world.node.groups.by_id):
             self.client(Random(0)).peer.rpc("group_remove", group_id=group)
-        self.everybody_answers()
+        go_on()
         killer = next((client.peer for client in self.drivers()), None) or self.add(self.world.driver()).peer
         for actor in list(self.world.node.actors.by_id.values()):
             killer.send((m.KILL, actor.aid, True))
-        self.everybody_answers()
+        go_on()
         for client in self.clients.values():  # items that came although nobody wanted them any more
             client.peer.release(*[returned(tid, index) for tid in client.streams for index in range(1, 30)])
 
-    def expect_nothing_left(self) -> None:
+    def expect_nothing_left(self, everybody_answers: Callable[[], None] | None = None) -> None:
         """No object, task, actor or debt; and once the drivers have gone no job, function or worker."""
+        go_on = everybody_answers or self.everybody_answers
         self.world.expect_nothing_left()
         assert self.world.node.state.gpus.shares() == [1.0]
         for client in self.drivers():
             client.peer.leave()
-        self.everybody_answers()
+        go_on()
         state = self.world.node.state
         for table in (state.jobs, state.specs, state.spec_index, state.pool.workers, self.world.node.actors.by_id):
             assert not table

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from peers import CRASH, SIGKILL, Peer, RefusedError, WorkerPeer, actor_object, creation, returned
-from rayd.core.effect import Effect, Effects, SendPart, StartWorker, TakeBack
+from rayd.core.effect import Dial, Effect, Effects, SendPart, StartWorker, TakeBack
 from rayd.core.event import Event, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.node import Node
 from rayd.store.arena import Arena
@@ -34,6 +34,7 @@ __all__ = [
 
 MS = 1_000_000
 STORE_BYTES = 1 << 20
+ADDRESS = "127.0.0.1:6379"
 
 
 class World:
@@ -44,6 +45,7 @@ class World:
         resources: others it has.
         store_bytes: capacity of its store.
         checked: check all invariants after each step.
+        address: of its daemon.
 
     Attributes:
         others: effects of the rarer kind that no one has looked at.
@@ -60,13 +62,20 @@ class World:
         resources: dict[str, float] | None = None,
         store_bytes: int = STORE_BYTES,
         checked: bool = True,
+        address: str = ADDRESS,
     ) -> None:
         self.effects = Effects()
         self.arena = Arena(store_bytes)
         self.memory = bytearray(store_bytes)
         self.totals = {"CPU": cpus, **(resources or {})}
-        facts = {"address": "127.0.0.1:6379", "host": "127.0.0.1"}
-        self.node = Node(b"n" * 28, self.totals, self.arena, self.effects, facts)
+        facts = {"address": address, "host": "127.0.0.1", "node_id": address.encode().ljust(28)}
+        self.node = Node(
+            b"n" * 28 if address == ADDRESS else address.encode().ljust(28),
+            self.totals,
+            self.arena,
+            self.effects,
+            facts,
+        )
         self.checked = checked
         self.now = 1
         self.peers: dict[int, Peer] = {}
@@ -75,6 +84,7 @@ class World:
         self.starting: list[StartWorker] = []
         self.trace: list[tuple[str, int, Any]] = []
         self.snatches: Callable[[], bool] = lambda: False
+        self.dial: Callable[[Dial], None] = _nowhere
         self._conns = count(1)
 
     # ---- the shell's part --------------------------------------------------------------------------------------------
@@ -95,6 +105,8 @@ class World:
             self.memory[offset : offset + len(data)] = data
         effects.writes = []
         while effects.sends or effects.mail or effects.others:
+            for dial in self._take_dials():
+                self.dial(dial)
             sends, mail, others = dict(effects.sends), dict(effects.mail), effects.others
             effects.sends.clear()
             effects.mail.clear()
@@ -120,6 +132,10 @@ class World:
                 self.others.append(effect)
                 if isinstance(effect, TakeBack):
                     self._take_back(effect.worker)
+
+    def _take_dials(self) -> list[Dial]:
+        dials, self.effects.dials = self.effects.dials, []
+        return dials
 
     def _mail(self, worker: WorkerPeer, bodies: list[list[Any]]) -> None:
         batch = self.node.state.pool.workers[worker.wid].actor is not None
@@ -232,3 +248,7 @@ def holder_of(world: World, oid: bytes) -> int:
     """How many hold an object; 0 when it is gone."""
     entry = world.node.state.objects.entries.get(oid)
     return entry.holds if entry is not None else 0
+
+
+def _nowhere(dial: Dial) -> None:
+    raise AssertionError(f"there is nobody to connect to: {dial}")

@@ -1,0 +1,238 @@
+"""Several node cores and the wires between them, as plain values.
+
+A ``Net`` stands where the network stands: what one node sends waits on a wire until it is delivered, each direction in
+order, different wires in any order; a wire breaks with everything that is on it. Every message goes through the real
+encoder and decoder.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from play import DOINGS, Play
+from rayd.core.effect import CloseConnection, Dial, Joined, StopDaemon
+from rayd.core.event import Connected, Disconnected, Join, Linked, Received
+from rayd.wire import messages as m
+from rayd.wire.frame import Framer, encode_many
+from world import World, actor_object
+
+
+class End:
+    """One end of a wire, in the place of a peer of its world.
+
+    Attributes:
+        world: whose end it is.
+        conn: its number there.
+        coming: messages on their way to this end.
+        other: the other end.
+    """
+
+    kind = "node"
+
+    def __init__(self, world: World, conn: int) -> None:
+        self.world = world
+        self.conn = conn
+        self.coming: deque[list[Any]] = deque()
+        self.other: End
+        self.connected = True
+        self.known = False  # the world has heard of the connection
+        self.inbox: list[Any] = []
+        self._framer = Framer()
+        world.peers[conn] = self  # type: ignore[assignment]
+
+    def sent(self, messages: list[Any]) -> None:
+        """Its world has written this."""
+        if self.other.connected:
+            self.other.coming += self._framer.feed(encode_many(messages))
+
+    def deliver(self, count: int) -> None:
+        """The next messages arrive."""
+        batch = [self.coming.popleft() for _ in range(min(count, len(self.coming)))]
+        while batch and not self.known:
+            self._meet(batch.pop(0))
+        if batch and self.connected:
+            self.world.step(Received(self.conn, batch))
+
+    def _meet(self, message: list[Any]) -> None:
+        self.known = True
+        if message[0] == m.HELLO:
+            self.world.step(Connected(self.conn, "node", message[3]))
+        else:
+            assert message[0] == m.WELCOME
+            self.world.step(Linked(self.conn, message[1]))
+
+    def close(self) -> None:
+        """Its world hears that the connection has ended."""
+        if self.connected:
+            self.connected = False
+            self.coming.clear()
+            self.world.step(Disconnected(self.conn))
+
+
+class Net:
+    """A head and other nodes.
+
+    Args:
+        nodes: how many in all.
+        rng: decides what is delivered when.
+    """
+
+    def __init__(self, nodes: int, rng: Random) -> None:
+        self.rng = rng
+        self.ends: list[End] = []
+        self.plays: dict[str, Play] = {}
+        for number in range(nodes):
+            address = f"10.0.0.{number + 1}:6379"
+            world = World(cpus=2, resources={"disk": 1, "GPU": 1}, store_bytes=1 << 18, address=address)
+            world.dial = lambda dial, world=world: self._dial(world, dial)  # type: ignore[misc]
+            if number:
+                world.step(Join("10.0.0.1:6379"))
+            self.plays[address] = Play(world)
+            self.deliver_all()
+        self.deliver_all()
+
+    def _dial(self, world: World, dial: Dial) -> None:
+        play = self.plays.get(dial.address)
+        here = End(world, dial.conn)
+        if play is None:
+            here.close()
+            return
+        there = End(play.world, next(play.world._conns))
+        here.other, there.other = there, here
+        self.ends += [here, there]
+        here.sent([(m.HELLO, m.PROTOCOL_VERSION, "node", dial.info)])
+
+    def deliver(self, rng: Random) -> None:
+        """Something arrives somewhere."""
+        ready = [end for end in self.ends if end.coming]
+        if ready:
+            rng.choice(ready).deliver(rng.choice([1, 1, 3, 100]))
+
+    def deliver_all(self) -> bool:
+        """Everything arrives; whether there was anything."""
+        found = False
+        while ready := [end for end in self.ends if end.coming]:
+            found = True
+            self.rng.choice(ready).deliver(100)
+            self.carry_out()
+        return found
+
+    def carry_out(self) -> None:
+        """The nodes' wishes that concern wires, then those that concern processes."""
+        for play in self.plays.values():
+            for effect in play.world.take(CloseConnection):
+                assert isinstance(effect, CloseConnection)
+                self.close(play.world, effect)
+            assert not play.world.take(StopDaemon)
+            play.world.take(Joined)
+            play.carry_out()
+
+    def close(self, world: World, effect: CloseConnection) -> None:
+        end = world.peers[effect.conn]
+        if not isinstance(end, End):
+            world.others.append(effect)
+            return
+        other = end.other
+        while other.coming and other.connected:  # what was sent before arrives
+            other.deliver(100)
+        end.close()
+        other.close()
+        self.ends = [kept for kept in self.ends if kept not in (end, other)]
+
+    def tell_of_actor(self, rng: Random) -> None:
+        """A process on one node learns of an actor on another, as by its name."""
+        giver = rng.choice(list(self.plays.values())).client(rng)
+        taker = rng.choice(list(self.plays.values())).client(rng)
+        if giver.actors and taker.peer.world is not giver.peer.world:
+            aid = rng.choice(giver.actors)
+            taker.peer.hold(actor_object(aid))
+            taker.actors.append(aid)
+            taker.held.append(actor_object(aid))
+
+    def time_passes(self, rng: Random) -> None:
+        """For all nodes alike, and no faster than their wires."""
+        left = rng.choice([1, 6, 30])
+        while left > 0:
+            for play in self.plays.values():
+                play.world.wait_ms(min(left, 1_000))
+            self.carry_out()
+            self.deliver_all()
+            left -= 1_000
+
+    def node_dies(self, rng: Random) -> None:
+        """A node that is not the head ends from one moment to the next, with all that is on its wires."""
+        doomed = list(self.plays)[1:]
+        if not doomed:
+            return
+        world = self.plays.pop(rng.choice(doomed)).world
+        mine = [end for end in self.ends if end.world is world]
+        self.ends = [end for end in self.ends if end.world is not world and end.other.world is not world]
+        for end in mine:
+            end.connected = False
+            end.other.close()
+        self.carry_out()
+
+    def everybody_answers(self) -> None:
+        """Until nothing happens anywhere any more."""
+        for _ in range(1_000):
+            self.carry_out()
+            moved = self.deliver_all()
+            for play in self.plays.values():
+                before = len(play.world.trace)
+                play.everybody_answers(self.carry_out)
+                moved = moved or len(play.world.trace) != before
+                if play.world.node.neighbours.cluster._is_news():
+                    play.world.wait_ms(20)
+                    moved = True
+            if not moved:
+                return
+        raise AssertionError("it goes on for ever")
+
+    def finale(self) -> None:
+        """What was asked for comes, and what is released goes, everywhere."""
+        self.everybody_answers()
+        if not any(play.short() for play in self.plays.values()):
+            for play in self.plays.values():
+                play.expect_nothing_pending()
+        for play in self.plays.values():
+            play.release_everything(self.everybody_answers)
+        self.everybody_answers()
+        for play in self.plays.values():
+            for client in play.drivers():
+                client.peer.leave()
+        self.everybody_answers()
+        for play in self.plays.values():
+            play.expect_nothing_left(self.everybody_answers)
+            neighbours = play.world.node.neighbours
+            assert not neighbours.foreign.source
+            assert not neighbours.offload.out
+            assert not neighbours.channels.by_conn
+
+
+# Placement groups and streams stay on their node, like those of a cluster of one; the rest may go anywhere.
+_DOINGS: dict[Callable[[Play, Random], None], int] = {
+    doing: weight for doing, weight in DOINGS.items() if doing is not Play.time_passes
+}
+
+
+def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0) -> Net:
+    """A long random play of several nodes, some of which die, with its finale."""
+    rng = Random(seed)
+    dying = {rng.randrange(steps) for _ in range(deaths)}
+    net = Net(nodes, rng)
+    doings, weights = list(_DOINGS), list(_DOINGS.values())
+    for step, doing in enumerate(rng.choices(doings, weights, k=steps)):
+        if step in dying:
+            net.node_dies(rng)
+        for _ in range(rng.randrange(4)):
+            net.deliver(rng)
+            net.carry_out()
+        if rng.randrange(40) == 0:
+            net.time_passes(rng)
+        if rng.randrange(12) == 0:
+            net.tell_of_actor(rng)
+        doing(rng.choice(list(net.plays.values())), rng)
+        net.carry_out()
+    net.finale()
+    return net

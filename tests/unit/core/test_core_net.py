@@ -1,0 +1,25 @@
+"""Several cores under random but legal doings of everybody, with wires that deliver when they like and nodes that die.
+
+After each step all invariants of every node are checked. At the end everybody answers: whatever was asked for has to
+come, whatever was released has to be gone, on every node, and no channel or foreign object is left.
+"""
+
+import pytest
+
+from net import play_net
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_crosses_nodes_comes_and_goes(seed: int) -> None:
+    play_net(seed, steps=250)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_death_of_nodes_loses_nothing_of_the_others(seed: int) -> None:
+    play_net(seed, steps=200, nodes=4, deaths=2)
+
+
+def test_the_same_seed_gives_the_same_play() -> None:
+    first, second = (play_net(5, steps=150) for _ in range(2))
+    for one, other in zip(first.plays.values(), second.plays.values(), strict=True):
+        assert one.world.trace == other.world.trace
