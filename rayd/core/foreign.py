@@ -15,7 +15,7 @@ from typing import Any, Final
 from rayd.core.channels import Channel, Channels
 from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
 from rayd.core.state import NodeState
-from rayd.errors import NODE_DIED, fault
+from rayd.errors import OBJECT_LOST, fault
 from rayd.ids import ACTOR_OBJECT_SUFFIX
 from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, HOLD, INLINE, PART_BYTES_MAX, READ, RELEASE, STORED, WANT
 
@@ -226,7 +226,7 @@ class Foreign:
             return
         for oid in theirs:
             text = f"Object {oid.hex()} is lost: it was only on {who}, which has died. Run again what made it."
-            self._fail(oid, fault(NODE_DIED, text, object_id=oid.hex()))
+            self._fail(oid, fault(OBJECT_LOST, text, object_id=oid.hex()))
 
     def _move(self, oids: list[bytes], conn: int) -> None:
         """Have objects by another connection to the same node from now on."""

@@ -40,6 +40,8 @@ class Neighbours:
         self.foreign = Foreign(state, self.channels)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
+        self.on_node_death: Callable[[Member], None] = lambda member: None
+        self.on_answer: Callable[[int, bool, Any], None] = lambda req, ok, value: None
         objects = state.objects
         objects.nodes = self.channels.by_conn
         objects.on_wanted = self.foreign.wanted
@@ -113,6 +115,8 @@ class Neighbours:
 
     def _on_change(self, member: Member) -> None:
         """A node has come or gone."""
+        if not member.alive:
+            self.on_node_death(member)
         self.tasks.overflow = self._overflow if any(True for _ in self.cluster.others()) else None
         self.tasks.nearer = self.offload.to_its_arguments if self.tasks.overflow is not None else None
         for spec in self.tasks.waiting.values():
@@ -143,7 +147,9 @@ class Neighbours:
         self.foreign.forget_unheld(new)
 
     def _on_reply(self, conn: Conn, message: Any) -> None:
-        if not message[2]:
+        if conn.conn == self.cluster.head_conn:
+            self.on_answer(message[1], message[2], message[3])
+        elif not message[2]:
             self.foreign.refused(message[1], message[3])
 
     def _on_log(self, conn: Conn, message: Any) -> None:

@@ -39,6 +39,7 @@ from rayd.core.event import (
 )
 from rayd.core.group import Groups
 from rayd.core.jobs import Jobs
+from rayd.core.naming import AT_THE_HEAD, Naming
 from rayd.core.neighbours import Neighbours
 from rayd.core.objects import Entry, lost
 from rayd.core.queries import Queries
@@ -81,16 +82,21 @@ class Node:
         self.tasks.actor_ready = self.actors.ready
         self.state.bind(self.tasks.ready, self._unheld)
         self.neighbours = Neighbours(self.state, self.tasks, self.actors, self.jobs, facts)
+        self.naming = Naming(self.state, self.actors, self.directory, self.neighbours.cluster)
+        self.neighbours.on_node_death = self.naming.node_died
+        self.neighbours.on_answer = self.naming.answered
         self.queries = Queries(
             self.state, self.tasks, self.actors, self.directory, self.groups, self.neighbours.cluster, facts
         )
+        self.queries.methods["name_take"] = lambda conn, params: self.naming.take(params)
+        self.queries.methods["name_drop"] = lambda conn, params: self.naming.drop(params)
         self.neighbours.cluster.load = self.queries.load
 
         handlers: dict[int, Callable[[Conn, Any], None]] = {
             m.EXPORT: self._on_export,
             m.SPEC: self._on_spec,
             m.SUBMIT: self.tasks.submit,
-            m.CREATE: self._on_create,
+            m.CREATE: self.naming.create,
             m.CALL: self.actors.call,
             m.PUT: self._on_put,
             m.PUT_ERROR: self._on_put_error,
@@ -282,7 +288,7 @@ class Node:
             state.objects.forget_connection(conn.conn)
 
     def _on_actor_death(self, actor: Actor) -> None:
-        self.directory.release(actor)
+        self.naming.actor_died(actor)
         self.jobs.actor_died(actor)
 
     def _on_worker_exited(self, event: WorkerExited) -> None:
@@ -349,27 +355,6 @@ class Node:
         else:
             self.groups.bind(spec)
         conn.specs[message[1]] = spec
-
-    def _on_create(self, conn: Conn, message: Any) -> None:
-        req = message[1]
-        spec = conn.specs[message[3]]
-        job = self.state.jobs[conn.job]
-        options = spec.options
-        name = str(options.get("actor_name") or "")
-        namespace = str(options.get("namespace") or job.namespace)
-        taken = self.directory.find(namespace, name) if name else None
-        if taken is not None:
-            actor = self.actors.by_id[taken]
-            if options.get("get_if_exists"):
-                self.actors.reply_exists(conn, req, actor)
-            else:
-                self._reply(conn, req, False, self.directory.taken(namespace, name, actor.title()))
-            return
-        actor = self.actors.create(conn, message, spec, job.namespace)
-        if name and actor.fault is None:
-            self.directory.register(actor)
-        if req:
-            self._reply(conn, req, True, None)
 
     def _on_put(self, conn: Conn, message: Any) -> None:
         check_ids(message[3])
@@ -459,6 +444,9 @@ class Node:
         if handler is None:
             known = ", ".join(sorted(self.queries.methods))
             self._reply(conn, req, False, fault(BAD_REQUEST, f"This daemon has no method {method!r}. It has: {known}."))
+            return
+        if method in AT_THE_HEAD and not self.neighbours.cluster.is_head:
+            self.naming.forward(conn, req, method, params)
             return
         why = rights.refusal(conn.scope, method)
         ok, value = handler(conn, params) if why is None else (False, why)

@@ -89,12 +89,14 @@ class Queries:
                 " Create it first, or pass the namespace it lives in."
             )
             return False, fault(NOT_FOUND, text)
-        return True, handle_info(self.actors.by_id[aid])
+        actor = self.actors.by_id.get(aid)
+        return True, handle_info(actor) if actor is not None else self.directory.info(aid)
 
     def list_named_actors(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """Names; params: all_namespaces."""
         job = self.state.jobs.get(conn.job)
-        return True, self.directory.names(None if params.get("all_namespaces") else (job.namespace if job else ""))
+        own = str(params.get("namespace") or (job.namespace if job else ""))
+        return True, self.directory.names(None if params.get("all_namespaces") else own)
 
     def actor_info(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """State of one actor; params: actor_id."""

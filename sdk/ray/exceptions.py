@@ -397,6 +397,7 @@ _CLASSES: Final[dict[str, type[Exception]]] = {
     codes.NOT_FOUND: ActorHandleNotFoundError,
     codes.BAD_REQUEST: ValueError,
     codes.FORBIDDEN: AuthenticationError,
+    codes.NODE_DIED: NodeDiedError,
     codes.NOT_PROVEN: AuthenticationError,
     codes.VERSION: RaySystemError,
     codes.SHUTDOWN: LocalRayletDiedError,

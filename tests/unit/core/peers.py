@@ -107,6 +107,8 @@ class Peer:
         self._write_batch()
         req = next(self._requests)
         self.send(message(req))
+        if not any(message[:2] == [m.REPLY, req] for message in self.inbox):
+            self.world.deliver()  # another node is asked first
         (reply,) = [message for message in self.inbox if message[:2] == [m.REPLY, req]]
         self.inbox.remove(reply)
         if not reply[2]:

@@ -85,6 +85,7 @@ class World:
         self.trace: list[tuple[str, int, Any]] = []
         self.snatches: Callable[[], bool] = lambda: False
         self.dial: Callable[[Dial], None] = _nowhere
+        self.deliver: Callable[[], object] = bool
         self._conns = count(1)
 
     # ---- the shell's part --------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ FAULTS = {
     codes.NOT_FOUND: exceptions.ActorHandleNotFoundError,
     codes.BAD_REQUEST: ValueError,
     codes.FORBIDDEN: exceptions.AuthenticationError,
+    codes.NODE_DIED: exceptions.NodeDiedError,
     codes.NOT_PROVEN: exceptions.AuthenticationError,
     codes.VERSION: exceptions.RaySystemError,
     codes.SHUTDOWN: exceptions.LocalRayletDiedError,

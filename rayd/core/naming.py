@@ -1,0 +1,149 @@
+"""CREATE of actors with names, and the questions that only the head can answer.
+
+A name is known to the whole cluster, so another node asks the head for it before the actor exists, and the head
+remembers where it lives. Everything else about the actor is the business of its own node.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rayd.core.actor import Actors
+from rayd.core.actor_record import Actor, handle_info
+from rayd.core.cluster import Cluster, Member
+from rayd.core.directory import Directory
+from rayd.core.effect import CloseConnection
+from rayd.core.state import Conn, NodeState
+from rayd.ids import home_of_actor
+from rayd.wire.frame import ProtocolError
+from rayd.wire.messages import REPLY, RPC
+
+# Asked of this node and answered by the head, with the asker's namespace.
+AT_THE_HEAD: Final = frozenset({"get_actor", "kv_del", "kv_get", "kv_list", "kv_put", "list_named_actors"})
+
+
+class Naming:
+    """Names of actors, whoever has them.
+
+    Args:
+        state: the node's tables.
+        actors: of this node.
+        directory: names, in the head those of the whole cluster.
+        cluster: the other nodes.
+    """
+
+    def __init__(self, state: NodeState, actors: Actors, directory: Directory, cluster: Cluster) -> None:
+        self.state = state
+        self.actors = actors
+        self.directory = directory
+        self.cluster = cluster
+        self._asked: dict[int, Callable[[bool, Any], None]] = {}
+        self._next = 1
+
+    def create(self, conn: Conn, message: Any) -> None:
+        """CREATE."""
+        req = message[1]
+        spec = conn.specs[message[3]]
+        name = str(spec.options.get("actor_name") or "")
+        namespace = str(spec.options.get("namespace") or self.state.jobs[conn.job].namespace)
+        if name and not self.cluster.is_head:
+            info = {"actor_id": message[2], "meta": spec.options.get("meta", b""), "name": name}
+            asked = {"namespace": namespace, "name": name, "info": info, "title": spec.name}
+            self._ask("name_take", asked, lambda ok, value: self._granted(conn, message, ok, value))
+            return
+        taken = self.directory.find(namespace, name) if name else None
+        if taken is None:
+            self._create(conn, message, name)
+        elif spec.options.get("get_if_exists"):
+            self._reply_exists(conn, req, taken)
+        else:
+            holder = self.directory.title(taken)
+            self._reply(conn, req, False, self.directory.taken(namespace, name, holder))
+
+    def _create(self, conn: Conn, message: Any, name: str) -> None:
+        actor = self.actors.create(conn, message, conn.specs[message[3]], self.state.jobs[conn.job].namespace)
+        if name and actor.fault is None:
+            self.directory.register(actor)
+        if message[1]:
+            self._reply(conn, message[1], True, None)
+
+    def _granted(self, conn: Conn, message: Any, ok: bool, value: Any) -> None:
+        """The head has answered whether a name is free."""
+        spec = conn.specs[message[3]]
+        if conn.conn not in self.state.conns:
+            if ok:
+                self._ask("name_drop", {"actor_id": message[2]}, _ignore)
+        elif ok:
+            try:
+                self._create(conn, message, str(spec.options["actor_name"]))
+            except ProtocolError:  # the client's fault, not that of the head, whose answer is being read
+                self.state.effects.others.append(CloseConnection(conn.conn))
+        elif spec.options.get("get_if_exists") and value.get("holder"):
+            self._reply(conn, message[1], True, value["holder"])
+        else:
+            self._reply(conn, message[1], False, value)
+
+    def _reply_exists(self, conn: Conn, req: int, aid: bytes) -> None:
+        actor = self.actors.by_id.get(aid)
+        if actor is not None:
+            self.actors.reply_exists(conn, req, actor)
+        else:
+            self._reply(conn, req, True, self.directory.info(aid))
+
+    def _reply(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
+        self.state.effects.sends[conn.conn].append((REPLY, req, ok, value))
+
+    def actor_died(self, actor: Actor) -> None:
+        """Its name is free."""
+        self.directory.release(actor)
+        if actor.name and not self.cluster.is_head:
+            self._ask("name_drop", {"actor_id": actor.aid}, _ignore)
+
+    def node_died(self, member: Member) -> None:
+        """The names of its actors are free."""
+        for aid in self.directory.far():
+            if home_of_actor(aid) == member.number:
+                self.directory.drop(aid)
+
+    # ---- asking the head ---------------------------------------------------------------------------------------------
+
+    def forward(self, conn: Conn, req: int, method: str, params: dict[str, Any]) -> None:
+        """Let the head answer a client of this node."""
+        job = self.state.jobs.get(conn.job)
+        own = {"namespace": job.namespace} if job is not None and method in ("get_actor", "list_named_actors") else {}
+        given = {key: value for key, value in params.items() if value is not None}
+        self._ask(method, {**own, **given}, lambda ok, value: self._pass_on(conn, req, ok, value))
+
+    def _pass_on(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
+        if conn.conn in self.state.conns:
+            self._reply(conn, req, ok, value)
+
+    def _ask(self, method: str, params: dict[str, Any], then: Callable[[bool, Any], None]) -> None:
+        req, self._next = self._next, self._next + 1
+        self._asked[req] = then
+        self.state.effects.sends[self.cluster.head_conn].append((RPC, req, method, params))
+
+    def answered(self, req: int, ok: bool, value: Any) -> None:
+        """REPLY of the head."""
+        then = self._asked.pop(req, None)
+        if then is not None:
+            then(ok, value)
+
+    def drop(self, params: dict[str, Any]) -> tuple[bool, Any]:
+        """In the head: another node's actor has died."""
+        self.directory.drop(params["actor_id"])
+        return True, None
+
+    def take(self, params: dict[str, Any]) -> tuple[bool, Any]:
+        """In the head: another node asks for a name."""
+        namespace, name = str(params["namespace"]), str(params["name"])
+        taken = self.directory.find(namespace, name)
+        if taken is None:
+            self.directory.register_far(namespace, name, dict(params["info"]), str(params["title"]))
+            return True, None
+        actor = self.actors.by_id.get(taken)
+        holder = handle_info(actor) if actor is not None else self.directory.info(taken)
+        return False, {**self.directory.taken(namespace, name, self.directory.title(taken)), "holder": holder}
+
+
+def _ignore(ok: bool, value: Any) -> None:
+    """Nobody waits for this answer."""
