@@ -110,7 +110,7 @@ class Naming:
         """Let the head answer a client of this node."""
         job = self.state.jobs.get(conn.job)
         own = {"namespace": job.namespace} if job is not None and method in ("get_actor", "list_named_actors") else {}
-        given = {key: value for key, value in params.items() if value is not None}
+        given = {key: value for key, value in params.items() if value not in (None, "")}
         self._ask(method, {**own, **given}, lambda ok, value: self._pass_on(conn, req, ok, value))
 
     def _pass_on(self, conn: Conn, req: int, ok: bool, value: Any) -> None:

@@ -120,11 +120,7 @@ class Daemon:
 
     def _carry_out(self) -> None:
         effects = self.effects
-        if effects.dials:
-            self._dial()
-        if effects.writes:
-            self._write_parts()
-        while effects.sends or effects.mail or effects.others:
+        while effects.dials or effects.writes or effects.sends or effects.mail or effects.others:
             self._send_out()
             others, effects.others = effects.others, []
             for effect in others:
@@ -151,6 +147,10 @@ class Daemon:
 
     def _send_out(self) -> None:
         effects = self.effects
+        if effects.dials:
+            self._dial()
+        if effects.writes:
+            self._write_parts()
         if effects.sends:
             sends = list(effects.sends.items())
             effects.sends.clear()

@@ -81,6 +81,7 @@ class Net:
     def __init__(self, nodes: int, rng: Random) -> None:
         self.rng = rng
         self.ends: list[End] = []
+        self.refused: list[End] = []
         self.plays: dict[str, Play] = {}
         for number in range(nodes):
             address = f"10.0.0.{number + 1}:6379"
@@ -96,8 +97,9 @@ class Net:
     def _dial(self, world: World, dial: Dial) -> None:
         play = self.plays.get(dial.address)
         here = End(world, dial.conn)
-        if play is None:
-            here.close()
+        if play is None:  # it hears of that later, as from a real network
+            here.other = here
+            self.refused.append(here)
             return
         there = End(play.world, next(play.world._conns))
         here.other, there.other = there, here
@@ -126,6 +128,8 @@ class Net:
 
     def carry_out(self) -> None:
         """The nodes' wishes that concern wires, then those that concern processes."""
+        while self.refused:
+            self.refused.pop().close()
         for play in self.plays.values():
             for effect in play.world.take(CloseConnection):
                 assert isinstance(effect, CloseConnection)

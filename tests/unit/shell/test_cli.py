@@ -45,9 +45,15 @@ def test_start_without_head_says_what_to_do() -> None:
     assert "--head" in refused("start")
 
 
-def test_joining_another_machine_is_refused_clearly() -> None:
-    text = refused("start", "--address", "10.0.0.1:6379")
-    assert "--address 10.0.0.1:6379: this version runs clusters of one machine" in text
+@pytest.mark.parametrize("arguments", [(), ("--head", "--address", "10.0.0.1:6379")])
+def test_a_daemon_is_either_a_head_or_joins_one(arguments: tuple[str, ...]) -> None:
+    assert "say either --head, for a new cluster, or --address HOST:PORT, to join one" in refused("start", *arguments)
+
+
+def test_an_address_that_is_none_cannot_be_joined() -> None:
+    result = run("start", "--address", "nowhere")
+    assert result.exit_code == 1
+    assert "address 'nowhere' means no cluster" in result.output
 
 
 @pytest.mark.parametrize(
