@@ -108,7 +108,7 @@ def start(
     given["port"] = 0 if address and given["port"] is None else given["port"]
     config = Config.make(
         head=head,
-        join=sessions.normalized(address or ""),
+        join=sessions.normalized(address) if address else "",
         resources=_json_amounts(resources),
         labels=_labels(labels),
         **given,

@@ -227,7 +227,7 @@ class Actors:
         if actor is not None and task is actor.creation and actor.state is ActorState.STARTING:
             self._created(actor, kind, data)
             return
-        self.tasks.record(worker, task, run_us, kind <= STORED)
+        self.state.record(worker, task, run_us, kind <= STORED)
         if kind == RETRYABLE and task.retries != 0 and not task.done and actor is not None:
             task.retries -= task.retries > 0
             actor.queue.appendleft(task)

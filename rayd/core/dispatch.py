@@ -265,7 +265,7 @@ class Dispatcher:
         now = self.state.now
         spec.observe(run_us)
         worker.progress_at = now
-        self.record(worker, task, run_us, kind <= STORED)
+        self.state.record(worker, task, run_us, kind <= STORED)
         self._run_us = run_us
         if kind == RETRYABLE and self._retry(task):
             pass
@@ -296,13 +296,6 @@ class Dispatcher:
         elif not task.done and not (task.spec.job_ended and self.end_if_abandoned(task)):
             task.spec.queue.appendleft(task)
             self._awaits_worker(task.spec)
-
-    def record(self, worker: Worker, task: Task, run_us: int, ok: bool) -> None:
-        """Remember a finished run for the timeline and the counters."""
-        state = self.state
-        name = task.spec.name
-        state.runs.append((name, worker.pid, state.now, run_us, task.tid, ok))
-        state.finished[name] = state.finished.get(name, 0) + 1
 
     def advance(self, worker: Worker, spec: Spec) -> None:
         """A leased worker has finished something: give it more or end its lease."""

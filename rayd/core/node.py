@@ -20,7 +20,6 @@ from rayd.core.door import (
     check_done,
     check_done_many,
     check_environment,
-    check_ids,
     check_introduction,
     check_values,
 )
@@ -38,6 +37,7 @@ from rayd.core.event import (
     WorkerStarted,
 )
 from rayd.core.group import Groups
+from rayd.core.handling import ObjectMessages
 from rayd.core.jobs import Jobs
 from rayd.core.naming import AT_THE_HEAD, Naming
 from rayd.core.neighbours import Neighbours
@@ -98,15 +98,7 @@ class Node:
             m.SUBMIT: self.tasks.submit,
             m.CREATE: self.naming.create,
             m.CALL: self.actors.call,
-            m.PUT: self._on_put,
-            m.PUT_ERROR: self._on_put_error,
-            m.ALLOC: self._on_alloc,
-            m.WRITE: self._on_write,
-            m.READ: self._on_read,
-            m.SEAL: self._on_seal,
-            m.HOLD: self._on_hold,
-            m.RELEASE: self._on_release,
-            m.WANT: self._on_want,
+            **ObjectMessages(self.state, self.neighbours).handlers(),
             m.BLOCKED: self._on_blocked,
             m.RESUMED: self._on_resumed,
             m.CANCEL: self._on_cancel,
@@ -356,40 +348,6 @@ class Node:
             self.groups.bind(spec)
         conn.specs[message[1]] = spec
 
-    def _on_put(self, conn: Conn, message: Any) -> None:
-        check_ids(message[3])
-        self.state.objects.add(message[1], m.INLINE, message[2], message[3], conn.conn)
-
-    def _on_put_error(self, conn: Conn, message: Any) -> None:
-        self.state.objects.add(message[1], m.ERROR, message[2], [], conn.conn)
-
-    def _on_alloc(self, conn: Conn, message: Any) -> None:
-        self.state.objects.allocate(message[1], message[2], message[3], conn.conn, self.state.describe_conn)
-
-    def _on_write(self, conn: Conn, message: Any) -> None:
-        self.state.objects.write(conn.conn, message[1], message[2], message[3])
-
-    def _on_read(self, conn: Conn, message: Any) -> None:
-        self.state.objects.read(conn.conn, message[1], message[2], message[3], message[4])
-
-    def _on_seal(self, conn: Conn, message: Any) -> None:
-        check_ids(message[2])
-        self.state.objects.seal(conn.conn, message[1], message[2])
-
-    def _on_hold(self, conn: Conn, message: Any) -> None:
-        check_ids(message[1])
-        if self.tasks.overflow is not None:
-            self.neighbours.hold(conn, message[1])
-        self.state.objects.hold(conn.conn, message[1])
-
-    def _on_release(self, conn: Conn, message: Any) -> None:
-        check_ids(message[1])
-        self.state.objects.release(conn.conn, message[1])
-
-    def _on_want(self, conn: Conn, message: Any) -> None:
-        check_ids(message[1])
-        self.state.objects.want(conn.conn, message[1])
-
     def _on_blocked(self, conn: Conn, message: Any) -> None:
         worker = self.state.pool.workers.get(conn.worker)
         if worker is not None:
@@ -482,10 +440,10 @@ class Node:
         if worker.actor is None:
             task.spec.observe(run_us)
             worker.progress_at = self.state.now
-            self.tasks.record(worker, task, run_us, True)
+            self.state.record(worker, task, run_us, True)
             self.tasks.advance(worker, task.spec)
         else:
-            self.tasks.record(worker, task, run_us, True)
+            self.state.record(worker, task, run_us, True)
             self.actors.answered(worker)
 
     def _on_yield(self, conn: Conn, message: Any) -> None:

@@ -10,7 +10,7 @@ from rayd.core.faults import unsatisfiable
 from rayd.core.objects import Entry, ObjectTable
 from rayd.core.resources import Demand, GpuSlots, Ledger
 from rayd.core.task import Spec, Task
-from rayd.core.worker import Pool
+from rayd.core.worker import Pool, Worker
 from rayd.errors import CANCELLED, GROUP_REMOVED
 from rayd.ids import ACTOR_OBJECT_SUFFIX, JOB_ID_BYTES, TASK_ID_BYTES
 from rayd.store.arena import Arena
@@ -163,6 +163,12 @@ class NodeState:
             return True
         worker = self.pool.workers.get(conn.worker)
         return worker is None or worker.fate is not None
+
+    def record(self, worker: Worker, task: Task, run_us: int, ok: bool) -> None:
+        """Remember a finished run for the timeline and the counters."""
+        name = task.spec.name
+        self.runs.append((name, worker.pid, self.now, run_us, task.tid, ok))
+        self.finished[name] = self.finished.get(name, 0) + 1
 
     def warn(self, job: bytes, text: str, level: str = "warning") -> None:
         """Tell the driver's terminal."""

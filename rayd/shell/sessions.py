@@ -293,13 +293,11 @@ def _find_current(base: str, embedded: bool) -> Record:
 
 
 def normalized(address: str) -> str:
-    """The address of a daemon in its one form; "" stays as it is.
+    """The address of a daemon in its one form.
 
     Raises:
         AddressError: it is no host:port.
     """
-    if not address:
-        return ""
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdecimal():
         raise AddressError(

@@ -125,7 +125,8 @@ USES_BOTH = """
         time.sleep(0.05)
         return ray.get_runtime_context().get_node_id()
 
-    assert len(set(ray.get([node_of.remote() for _ in range(40)]))) == 2, "what is too much for one node goes to the other"
+    nodes = ray.get([node_of.remote() for _ in range(40)])
+    assert len(set(nodes)) == 2, "what is too much for one node goes to the other"
     print("used both", flush=True)
 """
 
