@@ -81,7 +81,7 @@ def _address_option(command: Command) -> Command:
 
 @main.command()
 @click.option("--head", is_flag=True, help="Start the first daemon of a new cluster.")
-@click.option("--address", metavar="HOST:PORT", help="Join the cluster whose head listens there.")
+@click.option("--address", metavar="HOST:PORT", help="Join the cluster of this head.")
 @click.option("--host", "--node-ip-address", "host", help="Address of this machine [default: 127.0.0.1].")
 @click.option("--port", type=int, help="Port that names the cluster, 0 for any free one [default: 6379].")
 @click.option("--num-cpus", type=float, help="CPUs that tasks may use [default: the usable ones].")
@@ -239,10 +239,17 @@ def _started_text(config: Config, ready: Ready) -> str:
 
 
 def _elsewhere_text(config: Config, ready: Ready) -> str:
+    if config.join:
+        return f"It is a node of the cluster whose head listens at {config.join}."
     if is_loopback(config.host):
-        return "Only this machine can reach it; --node-ip-address ADDRESS opens it to those who have its token."
+        return (
+            f"Another node on this machine:   rayd start --address={ready.address}\n"
+            "Only this machine can reach it; --node-ip-address ADDRESS opens it to those who have its token."
+        )
     return (
-        f'Elsewhere: put what `rayd token` prints into ~/.rayd/token, then ray.init(address="ray://{ready.address}").'
+        "On other machines, put what `rayd token` prints here into ~/.rayd/token. Then\n"
+        f"  another node:   rayd start --address={ready.address} --node-ip-address=ITS_OWN_ADDRESS\n"
+        f'  a program:      ray.init("ray://{ready.address}")'
     )
 
 

@@ -18,6 +18,7 @@ from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec
 from rayd.ids import home_of
 from rayd.wire import messages as m
+from rayd.wire.frame import ProtocolError
 
 
 class Neighbours:
@@ -85,10 +86,17 @@ class Neighbours:
             self.cluster.joined(event.welcome)
 
     def connected(self, conn: Conn) -> dict[str, Any]:
-        """Another node has connected; what its WELCOME tells it beside the usual."""
-        if not conn.job:
-            return self.cluster.admit(conn)
-        self.channels.accept(conn)
+        """Another node has connected; what its WELCOME tells it beside the usual.
+
+        Raises:
+            ProtocolError: what it says of itself cannot be used.
+        """
+        try:
+            if not conn.job:
+                return self.cluster.admit(conn)
+            self.channels.accept(conn)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ProtocolError(f"a node introduces itself wrongly: {error!r}") from error
         return {}
 
     def disconnected(self, conn: Conn, why: str) -> None:

@@ -55,8 +55,10 @@ class Offload:
         if not may_leave(spec):
             return
         kept: list[Task] = []
-        for member in self._by_room(spec):
-            room = self._room(spec, member)
+        spare = len(spec.queue) - self._room_here(spec)
+        for member in self._by_room(spec) if spare > 0 else ():
+            room = min(self._room(spec, member), spare)
+            spare -= max(room, 0)
             while room > 0 and spec.queue:
                 task = spec.queue.popleft()
                 if task.done:
@@ -67,6 +69,11 @@ class Offload:
                 self.send(task, member)
                 room -= 1
         spec.queue.extendleft(reversed(kept))
+
+    @staticmethod
+    def _room_here(spec: Spec) -> int:
+        """How many tasks of a spec will begin here as soon as there are workers for them."""
+        return sum(source.ledger.times(spec.demand) for source in spec.sources) * spec.depth
 
     def _by_room(self, spec: Spec) -> list[Member]:
         """The nodes that a spec accepts and that could run it, those with the most room first."""

@@ -121,10 +121,13 @@ class Net:
             self.carry_out()
         return found
 
-    def deliver_alone(self) -> None:
-        """Everything arrives, and nothing else happens."""
+    def deliver_alone(self) -> bool:
+        """Everything arrives, and nothing else happens; whether there was anything."""
+        found = False
         while ready := [end for end in self.ends if end.coming]:
+            found = True
             ready[0].deliver(100)
+        return found
 
     def carry_out(self) -> None:
         """The nodes' wishes that concern wires, then those that concern processes."""

@@ -1,0 +1,127 @@
+"""Membership and channels, one behaviour at a time; many at a time are in test_core_net."""
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from net import Net
+from play import Play
+from rayd.core.channels import home_of_job, job_id
+from rayd.core.event import Connected
+from rayd.core.offload import check_rows
+from rayd.ids import home_of, home_of_actor, nonce, return_id
+from rayd.wire import messages as m
+from rayd.wire.frame import ProtocolError
+from world import World, actor_object, returned
+
+
+@pytest.fixture
+def net() -> Net:
+    """A head and two other nodes, two CPUs each."""
+    return Net(3, Random(0))
+
+
+def at(net: Net, number: int) -> Play:
+    return list(net.plays.values())[number]
+
+
+def settle(net: Net) -> None:
+    """Let everything arrive and all workers that were asked for come up."""
+    moved = True
+    while moved:
+        moved = net.deliver_alone()
+        for play in net.plays.values():
+            if play.world.starting:
+                play.start_one()
+                moved = True
+
+
+def test_every_node_knows_every_other(net: Net) -> None:
+    for number, play in enumerate(net.plays.values()):
+        cluster = play.world.node.neighbours.cluster
+        assert play.world.node.state.number == number
+        assert sorted(cluster.members) == [0, 1, 2]
+        assert play.clients[1].peer.rpc("cluster_resources")["CPU"] == 6
+        assert len(play.clients[1].peer.rpc("nodes")) == 3
+
+
+def test_ids_tell_where_they_come_from() -> None:
+    assert home_of_job(job_id(5, 7)) == 5
+    assert job_id(0, 1) == b"\0\0\0\1"
+    unique = nonce(300)
+    assert home_of(return_id(b"\1" * 8 + unique + job_id(300, 1), 1)) == 300
+    aid = unique + job_id(300, 1)
+    assert home_of_actor(aid) == home_of(actor_object(aid)) == 300
+
+
+def test_a_task_that_fits_nowhere_here_runs_elsewhere_and_its_value_comes_back(net: Net) -> None:
+    play = at(net, 0)
+    driver = play.clients[1].peer
+    blocker = driver.submit(driver.spec("blocker", cpus=2))
+    tid = driver.submit(driver.spec("wide", cpus=2))
+    settle(net)
+    assert play.world.worker_with(blocker)
+    away = [other for other in (at(net, 1), at(net, 2)) if other.world.mailboxes]
+    (worker,) = [worker for other in away for worker in other.world.mailboxes.values() if tid in worker.mail()]
+    worker.read()
+    driver.want(returned(tid))
+    worker.done(tid, b"from afar")
+    settle(net)
+    assert [message[2:] for message in driver.inbox if message[0] == m.VALUE] == [[m.INLINE, b"from afar"]]
+    for other in away:
+        assert not [oid for oid in other.world.node.state.objects.entries if oid == returned(tid)], "moved, not copied"
+
+
+def test_a_large_value_stays_where_it_was_made_until_it_is_wanted(net: Net) -> None:
+    play = at(net, 0)
+    driver = play.clients[1].peer
+    driver.submit(driver.spec("blocker", cpus=2))
+    tid = driver.submit(driver.spec("wide", cpus=2))
+    settle(net)
+    (other,) = [o for o in (at(net, 1), at(net, 2)) for w in o.world.mailboxes.values() if tid in w.mail()]
+    worker = other.world.worker_with(tid)
+    worker.read()
+    worker.done_stored(tid, 5_000)
+    settle(net)
+    assert play.world.arena.used == 0
+    assert other.world.arena.used >= 5_000
+    driver.want(returned(tid))
+    settle(net)
+    (value,) = [message for message in driver.inbox if message[0] == m.VALUE]
+    assert value[2] == m.STORED
+    assert play.world.arena.used >= 5_000
+    driver.release(returned(tid))
+    settle(net)
+    assert play.world.arena.used == other.world.arena.used == 0
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"facts": 5, "totals": {}},
+        {"facts": {}, "totals": {"CPU": -1}},
+        {"facts": {}, "totals": {"CPU": "many"}},
+        {"job": b"\0\0\0\1", "job_info": {}, "namespace": "", "number": 77},
+        {"job": b"\0\0\0\1", "job_info": {}, "namespace": "", "number": "x"},
+        {"job": b"\0\0\0\1", "number": 0},
+        {"job": b"\0\0\0\1", "job_info": 5, "namespace": "", "number": 0},
+    ],
+)
+def test_a_node_that_introduces_itself_wrongly_is_refused_and_changes_nothing(
+    world: World, info: dict[str, Any]
+) -> None:
+    with pytest.raises(ProtocolError):
+        world.step(Connected(9, "node", info))
+    assert list(world.node.neighbours.cluster.members) == [0]
+    assert not world.node.neighbours.channels.by_conn
+    assert not world.node.state.jobs
+
+
+@pytest.mark.parametrize(
+    "row", [5, [], [0, b"", 5], [0, {}, []], [1, b"", []], [1, [], []], [1, ["x"], []], [9, b"", []], [3, b"", []]]
+)
+def test_results_of_another_node_are_looked_at_before_they_are_used(row: Any) -> None:
+    with pytest.raises(ProtocolError):
+        check_rows([row])
