@@ -65,7 +65,7 @@ class FarCalls:
             return
         while row and (row[0].missing == 0 or row[0].done):
             self._send(row.popleft())
-        if not row:
+        if not row and self._rows.get(name) is row:  # a call that failed may have brought us here again meanwhile
             del self._rows[name]
 
     def _send(self, task: Task) -> None:

@@ -17,7 +17,7 @@ from rayd.core.objects import AWAY
 from rayd.core.resources import Ledger
 from rayd.core.state import NodeState
 from rayd.core.task import STREAMING, Spec, Task
-from rayd.errors import CANCELLED, NODE_DIED, fault
+from rayd.errors import ACTOR_DIED, CANCELLED, NODE_DIED, fault
 from rayd.ids import return_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import CALL, CANCEL, ERROR, FAR_DONE, FAULT, INLINE, REFUSE, RELEASE, STORED, SUBMIT
@@ -204,7 +204,13 @@ class Offload:
             task = self._back(channel, tid)
             if task is None or task.done:
                 continue
-            text = f"Task {task.spec.name} failed: it was given to {who}, which has died or cannot be reached any more."
+            gone = f"{who}, which has died or cannot be reached any more"
+            if task.actor is not None:
+                text = f"The call {task.spec.name} failed: its actor was on {gone}. Create the actor again."
+                why = fault(ACTOR_DIED, text, actor_id=task.actor.hex())
+                self.tasks.finish(task, FAULT, why, None)
+                continue
+            text = f"Task {task.spec.name} failed: it was given to {gone}."
             self.tasks.retry_or_fail(task, fault(NODE_DIED, text, task_id=tid.hex()))
 
     # ---- for others --------------------------------------------------------------------------------------------------

@@ -23,3 +23,9 @@ def test_the_same_seed_gives_the_same_play() -> None:
     first, second = (play_net(5, steps=150) for _ in range(2))
     for one, other in zip(first.plays.values(), second.plays.values(), strict=True):
         assert one.world.trace == other.world.trace
+
+
+@pytest.mark.parametrize("seed", [1022, 1546])
+def test_a_call_that_fails_for_its_argument_brings_the_next_one_of_its_row(seed: int) -> None:
+    """Seeds that found it: the next call's turn came while the row was being looked through."""
+    play_net(seed, steps=300, nodes=4, deaths=1)
