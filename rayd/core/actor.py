@@ -184,7 +184,7 @@ class Actors:
         if row is not None:
             while row and (row[0].missing == 0 or row[0].done):
                 self._queue(actor, row.popleft())
-            if not row:
+            if not row and actor.stalled.get(_row_of(actor, task)) is row:  # a failed call may have led here again
                 del actor.stalled[_row_of(actor, task)]
         elif task.deps is None:  # one with arguments went with its row, perhaps before its own turn to be told
             self._queue(actor, task)

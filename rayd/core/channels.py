@@ -97,6 +97,8 @@ class Channels:
         if member is None:
             raise ProtocolError(f"there is no node number {info['number']} in this cluster")
         if conn.job not in self.state.jobs:
+            if home_of_job(conn.job) == self.state.number:
+                raise ProtocolError(f"the job {conn.job.hex()} has ended")  # and the other node will soon hear of it
             self.begin_job(conn.job, conn.conn, info)
         self._add(conn, member)
 

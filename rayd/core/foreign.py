@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rayd.core.channels import Channel, Channels
-from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
+from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable, lost
 from rayd.core.state import NodeState
 from rayd.errors import OBJECT_LOST, fault
-from rayd.ids import ACTOR_OBJECT_SUFFIX
+from rayd.ids import ACTOR_OBJECT_SUFFIX, home_of
 from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, HOLD, INLINE, PART_BYTES_MAX, READ, RELEASE, STORED, WANT
 
 # Parts of one object that are under way at a time.
@@ -76,12 +76,17 @@ class Foreign:
         new = []
         for oids in lists:
             for oid in oids:
-                if oid not in entries:
+                if oid in entries:
+                    continue
+                new.append(oid)
+                if oid.endswith(ACTOR_OBJECT_SUFFIX) and home_of(oid) == self.state.number:
+                    entries[oid] = Entry(FAULT, lost(oid), None)  # an actor of ours that is dead and forgotten
+                else:
                     entries[oid] = Entry(PENDING, None, None)
                     self.source[oid] = conn
-                    new.append(oid)
-        if new:
-            self.state.effects.sends[conn].append((HOLD, new))
+        held = [oid for oid in new if oid in self.source]
+        if held:
+            self.state.effects.sends[conn].append((HOLD, held))
         return new
 
     def forget_unheld(self, oids: Iterable[bytes]) -> None:

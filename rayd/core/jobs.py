@@ -6,6 +6,7 @@ the last of them has gone.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from rayd.core.actor import Actors
@@ -35,6 +36,7 @@ class Jobs:
         self._next = 1
         self._abandoned: deque[bytes] = deque()
         self._ending = False
+        self.on_forgotten: Callable[[bytes], None] = lambda job: None
 
     def begin(self, conn: int, info: dict[str, Any]) -> bytes:
         """A driver has connected; its first workers are started at once."""
@@ -127,6 +129,7 @@ class Jobs:
     def _forget(self, job: bytes) -> None:
         state = self.state
         del state.jobs[job]
+        self.on_forgotten(job)
         self.tasks.starts.forget(job)
         for key in [key for key in state.spec_index if key[0] == job]:
             del state.spec_index[key]

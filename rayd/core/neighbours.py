@@ -38,6 +38,7 @@ class Neighbours:
         self.cluster = Cluster(state, facts, self._on_change)
         self.channels = Channels(state, self.cluster)
         self.channels.begin_job = jobs.begin_elsewhere
+        jobs.on_forgotten = self.channels.end_job
         self.foreign = Foreign(state, self.channels)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)

@@ -11,10 +11,10 @@ from random import Random
 from typing import Any
 
 from play import DOINGS, Play
-from rayd.core.effect import CloseConnection, Dial, Joined, StopDaemon
+from rayd.core.effect import CloseConnection, Dial, Effect, Joined, StopDaemon
 from rayd.core.event import Connected, Disconnected, Join, Linked, Received
 from rayd.wire import messages as m
-from rayd.wire.frame import Framer, encode_many
+from rayd.wire.frame import Framer, ProtocolError, encode_many
 from world import World, actor_object
 
 
@@ -57,7 +57,11 @@ class End:
     def _meet(self, message: list[Any]) -> None:
         self.known = True
         if message[0] == m.HELLO:
-            self.world.step(Connected(self.conn, "node", message[3]))
+            try:
+                self.world.step(Connected(self.conn, "node", message[3]))
+            except ProtocolError:  # it is not let in
+                self.close()
+                self.other.close()
         else:
             assert message[0] == m.WELCOME
             self.world.step(Linked(self.conn, message[1]))
@@ -134,18 +138,26 @@ class Net:
         while self.refused:
             self.refused.pop().close()
         for play in self.plays.values():
-            for effect in play.world.take(CloseConnection):
-                assert isinstance(effect, CloseConnection)
-                self.close(play.world, effect)
+            while closing := [e for e in play.world.take(CloseConnection) if self._is_wire(play.world, e)]:
+                for effect in closing:
+                    assert isinstance(effect, CloseConnection)
+                    self.close(play.world, effect)
             assert not play.world.take(StopDaemon)
             play.world.take(Joined)
             play.carry_out()
 
+    @staticmethod
+    def _is_wire(world: World, effect: Effect) -> bool:
+        """Whether it concerns a wire; what concerns a process is left to who looks after those."""
+        assert isinstance(effect, CloseConnection)
+        if isinstance(world.peers[effect.conn], End):
+            return True
+        world.others.append(effect)
+        return False
+
     def close(self, world: World, effect: CloseConnection) -> None:
-        end = world.peers[effect.conn]
-        if not isinstance(end, End):
-            world.others.append(effect)
-            return
+        """One side closes a wire."""
+        end: Any = world.peers[effect.conn]
         other = end.other
         while other.coming and other.connected:  # what was sent before arrives
             other.deliver(100)

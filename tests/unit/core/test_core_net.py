@@ -29,3 +29,8 @@ def test_the_same_seed_gives_the_same_play() -> None:
 def test_a_call_that_fails_for_its_argument_brings_the_next_one_of_its_row(seed: int) -> None:
     """Seeds that found it: the next call's turn came while the row was being looked through."""
     play_net(seed, steps=300, nodes=4, deaths=1)
+
+
+def test_an_actor_that_is_dead_and_forgotten_at_home_is_nobodys_to_tell_of() -> None:
+    """The seed that found it: home and another node asked each other, each taking the other for who knew."""
+    play_net(1561, steps=250)
