@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from ray import exceptions
-from ray._work import Running, Work, cancelled_text, run_us, running_call
+from ray._work import Running, Work, cancelled, run_us, running_call
 from rayd.wire import messages as m
 
 if TYPE_CHECKING:
@@ -197,12 +196,9 @@ class _Loop:
         tid = body[0]
         del self._tasks[tid]
         if task.cancelled():  # before its first step: nothing in ``_call`` has run that could have said so
-            self._fail_cancelled(Running(tid, what, body[5]), time.perf_counter_ns())
+            call = Running(tid, what, body[5])
+            self._executor.fail(call, cancelled(call), time.perf_counter_ns())
             self._flush_soon()
-
-    def _fail_cancelled(self, call: Running, started: int) -> None:
-        text = cancelled_text(call.what.name, call.tid)
-        self._executor.fail(call, exceptions.TaskCancelledError(call.tid.hex(), text), started)
 
     def _stop_soon(self, tid: bytes) -> None:
         self._loop.call_soon_threadsafe(self._stop, tid)
@@ -233,7 +229,7 @@ class _Loop:
                     executor._deliver(call, result, started)
         except asyncio.CancelledError as error:
             if tid in executor.stopped:
-                self._fail_cancelled(call, started)
+                executor.fail(call, cancelled(call), started)
             else:
                 executor.fail(call, error, started)
         except BaseException as error:
@@ -295,4 +291,4 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def _refuse_stopped(executor: "Executor", call: Running) -> None:
     if call.tid in executor.stopped:
-        raise exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(call.what.name, call.tid))
+        raise cancelled(call)

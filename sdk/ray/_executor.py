@@ -24,7 +24,7 @@ from ray._generators import DynamicObjectRefGenerator
 from ray._refs import ObjectRef
 from ray._serialize import deserialize, dumps, serialize
 from ray._streams import Streams
-from ray._work import Running, Work, cancelled_text, run_us, running_call, show_gpus, timeval
+from ray._work import Running, Work, cancelled, run_us, running_call, show_gpus, timeval
 from rayd.shell.output import MARK
 from rayd.wire import messages as m
 
@@ -152,7 +152,7 @@ class Executor:
             try:
                 self._interruptible = True
                 if tid in self.stopped:
-                    raise exceptions.TaskCancelledError(tid.hex(), cancelled_text(what.name, tid))
+                    raise cancelled(call)
                 if args == b"" and not args_at:
                     result = what.function()
                 else:
@@ -324,7 +324,7 @@ class Executor:
             self.leave(0)
         what = call.what
         if isinstance(error, KeyboardInterrupt) and call.tid in self.stopped:
-            error = exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(what.name, call.tid))
+            error = cancelled(call)
         self.stopped.pop(call.tid, None)
         retry = what.retry is True or (what.retry and isinstance(error, what.retry))
         data = self._dump(error, what)

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ray import exceptions
-from ray._work import Running, cancelled_text
+from ray._work import Running, cancelled
 from rayd.wire import messages as m
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Streams:
                     client.link.poll()
                     looked = time.monotonic()
                 if call.tid in self._executor.stopped:
-                    raise exceptions.TaskCancelledError(call.tid.hex(), cancelled_text(call.what.name, call.tid))
+                    raise cancelled(call)
                 if self.taken(call.tid) < 0:
                     break
         finally:

@@ -6,6 +6,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from ray.exceptions import TaskCancelledError
+
 
 @dataclass(slots=True)
 class Work:
@@ -42,9 +44,10 @@ class Running:
 running_call: ContextVar[Running | None] = ContextVar("running_call", default=None)
 
 
-def cancelled_text(name: str, tid: bytes) -> str:
-    """What TaskCancelledError says."""
-    return f"Task {name} ({tid.hex()}) was cancelled by ray.cancel()."
+def cancelled(call: Running) -> TaskCancelledError:
+    """The error of a task or call that ``ray.cancel`` has ended."""
+    text = f"Task {call.what.name} ({call.tid.hex()}) was cancelled by ray.cancel()."
+    return TaskCancelledError(call.tid.hex(), text)
 
 
 def run_us(started: int) -> int:
