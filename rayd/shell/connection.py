@@ -20,23 +20,42 @@ from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
 from rayd.wire.secret import JOIN, KINDS
 
 
-class Speaker(Protocol):
-    """What the daemon needs of a connection, whoever made it."""
+class Speaker(asyncio.Protocol):
+    """One end of a connection that messages are sent over, whichever side has made it.
 
-    @property
-    def number(self) -> int: ...
-    @property
-    def worker(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def peer_pid(self) -> int: ...
-    @property
-    def why(self) -> str: ...
-    def send(self, messages: list[Message]) -> None: ...
-    def pending_bytes(self) -> int: ...
-    def refuse(self, why: Fault) -> None: ...
-    def close(self) -> None: ...
+    Attributes:
+        number: connection id.
+        worker: worker id when the other side is that worker, else 0.
+        kind: what the other side is; "" until it has introduced itself.
+        peer_pid: its process, 0 if that is on another machine.
+        why: why the connection ended, when anybody has said so.
+    """
+
+    def __init__(self, number: int, *, worker: int = 0, kind: str = "") -> None:
+        self.number = number
+        self.worker = worker
+        self.kind = kind
+        self.peer_pid = 0
+        self.why = ""
+        self._transport: asyncio.Transport | None = None
+
+    def send(self, messages: list[Message]) -> None:
+        """Write messages in one go."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_many(messages) if len(messages) > 1 else encode(messages[0]))
+
+    def pending_bytes(self) -> int:
+        """Bytes written that the peer has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def refuse(self, why: Fault) -> None:
+        """This daemon wants no more of it, for this reason."""
+        self.close()
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self._transport is not None:
+            self._transport.close()
 
 
 class Hub(Protocol):
@@ -45,13 +64,13 @@ class Hub(Protocol):
     def introduced(self, connection: "Connection", kind: str, info: dict[str, Any]) -> Fault | None:
         """An acceptable HELLO; a fault refuses it."""
 
-    def linked(self, connection: "Speaker", welcome: dict[str, Any]) -> None:
+    def linked(self, connection: Speaker, welcome: dict[str, Any]) -> None:
         """A connection that this daemon makes stands."""
 
-    def received(self, connection: "Speaker", messages: list[Message]) -> None:
+    def received(self, connection: Speaker, messages: list[Message]) -> None:
         """Messages after the introduction; raises ProtocolError to have the connection closed."""
 
-    def closed(self, connection: "Speaker") -> None:
+    def closed(self, connection: Speaker) -> None:
         """The end, once, for introduced connections only."""
 
 
@@ -65,7 +84,7 @@ class Porter(Protocol):
         """It is a stranger no more, or has gone, or was refused with this text."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Speaker):
     """Server side of one connection.
 
     Args:
@@ -76,27 +95,20 @@ class Connection(asyncio.Protocol):
         porter: told of clients before the gate.
 
     Attributes:
-        kind: what the client is; "" until it has introduced itself.
-        scope: what its token allows.
+        scope: what the client's token allows.
         peer: who it is, for the log.
-        peer_pid: its process, 0 if that is on another machine.
     """
 
     def __init__(
         self, hub: Hub, number: int, *, worker: int = 0, gate: Gate | None = None, porter: Porter | None = None
     ) -> None:
+        super().__init__(number, worker=worker)
         self.hub = hub
-        self.number = number
-        self.worker = worker
-        self.kind = ""
         self.scope = JOIN if gate is None else ""
         self.peer = ""
-        self.peer_pid = 0
-        self.why = ""
         self._gate = gate
         self._porter = porter
         self._framer = Framer(HELLO_BYTES_MAX if not worker else FRAME_BYTES_MAX)
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
@@ -174,20 +186,6 @@ class Connection(asyncio.Protocol):
         """Say why and close."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode((REFUSED, why)))
-            self._transport.close()
-
-    def send(self, messages: list[Message]) -> None:
-        """Write messages in one go."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_many(messages) if len(messages) > 1 else encode(messages[0]))
-
-    def pending_bytes(self) -> int:
-        """Bytes written that the peer has not taken yet."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def close(self) -> None:
-        """Flush and close."""
-        if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:

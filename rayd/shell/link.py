@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from rayd.config import Environment
 from rayd.shell import token_file
-from rayd.shell.connection import Hub
+from rayd.shell.connection import Hub, Speaker
 from rayd.shell.dial_tcp import HANDSHAKE_S, is_loopback, notice_silence
 from rayd.wire.auth import NotProvenError, Visitor
 from rayd.wire.frame import Framer, ProtocolError, encode, encode_many
@@ -16,27 +16,19 @@ from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, WELCOME, Messag
 from rayd.wire.secret import CHALLENGE_BYTES
 
 
-class Link(asyncio.Protocol):
-    """The client's side of a connection between daemons; with the face of ``connection.Connection``.
+class Link(Speaker):
+    """The client's side of a connection between daemons.
 
     Args:
         hub: the daemon.
         number: connection id.
         info: what HELLO says of this node.
         unencrypted: leave out TLS.
-
-    Attributes:
-        why: why it ended, when the other side has said so.
     """
 
-    worker = 0
-    peer_pid = 0
-    kind = "node"
-
     def __init__(self, hub: Hub, number: int, info: dict[str, Any], *, unencrypted: bool) -> None:
+        super().__init__(number, kind="node")
         self.hub = hub
-        self.number = number
-        self.why = ""
         self._info = info
         self._unencrypted = unencrypted
         self._framer = Framer()
@@ -44,7 +36,6 @@ class Link(asyncio.Protocol):
         self._proven = False
         self._welcome: dict[str, Any] | None = None
         self._waiting: list[Message] = []
-        self._transport: asyncio.Transport | None = None
         self._closed = False
 
     async def connect(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
@@ -61,7 +52,10 @@ class Link(asyncio.Protocol):
     def _fail(self, why: str) -> None:
         self.why = self.why or why
         print(self.why, file=sys.stderr, flush=True)
-        self._end()
+        if self._transport is None:
+            self.hub.closed(self)
+        else:  # it stands after all, and ends like any other
+            self.close()
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
         key = token_file.load(Environment.read().token_path())
@@ -125,34 +119,14 @@ class Link(asyncio.Protocol):
         """Write messages in one go, or keep them until the other side has let us in."""
         if self._welcome is None:
             self._waiting += messages
-        elif self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_many(messages) if len(messages) > 1 else encode(messages[0]))
-
-    def pending_bytes(self) -> int:
-        """Bytes written that the peer has not taken yet."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def refuse(self, why: dict[str, Any]) -> None:
-        """This daemon ends."""
-        self.close()
+        else:
+            super().send(messages)
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close, now or as soon as the connection stands."""
         self._closed = True
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Close now."""
-        self._closed = True
-        if self._transport is not None:
-            self._transport.abort()
+        super().close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._end()
-
-    def _end(self) -> None:
-        if not self._closed or self._transport is None:
-            self._closed = True
-            self.hub.closed(self)
+        self.hub.closed(self)
