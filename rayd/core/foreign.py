@@ -8,7 +8,6 @@ An object that is known here and not here is PENDING without a task, or AWAY whe
 large. When somebody wants it, whoever told us of it is asked, and large bytes are pulled in parts.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable, lost
 from rayd.core.state import NodeState
 from rayd.errors import OBJECT_LOST, fault
 from rayd.ids import ACTOR_OBJECT_SUFFIX, home_of
-from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, HOLD, INLINE, PART_BYTES_MAX, READ, RELEASE, STORED, WANT
+from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, PART_BYTES_MAX, READ, RELEASE, STORED, WANT
 
 # Parts of one object that are under way at a time.
 PARTS_AHEAD: Final = 4
@@ -270,8 +269,5 @@ class Foreign:
             assert oid in entries, f"{oid.hex()} is held elsewhere and unknown here"
         for oid, pull in self._pulls.items():
             assert entries[oid].kind in (PENDING, AWAY), f"{oid.hex()} is pulled and complete"
-            assert deque(pull.under_way), f"nothing of {oid.hex()} is under way"
+            assert pull.under_way, f"nothing of {oid.hex()} is under way"
         assert not self._asked.keys() - self.source.keys(), "something was asked of nobody"
-
-
-__all__ = ["ERROR", "INLINE", "Foreign", "Pull"]

@@ -36,7 +36,7 @@ class Jobs:
         self._next = 1
         self._abandoned: deque[bytes] = deque()
         self._ending = False
-        self.on_forgotten: Callable[[bytes], None] = lambda job: None
+        self.on_end: Callable[[bytes], None] = lambda job: None  # the driver has gone, or the last that outlived it
 
     def begin(self, conn: int, info: dict[str, Any]) -> bytes:
         """A driver has connected; its first workers are started at once."""
@@ -57,6 +57,7 @@ class Jobs:
     def end(self, job: bytes) -> None:
         """The driver has gone, or what stood for it here."""
         self.state.jobs[job].driver = 0
+        self.on_end(job)
         self._end_what_nobody_wants(job)
 
     def is_over(self, conn: Conn) -> bool:
@@ -129,7 +130,7 @@ class Jobs:
     def _forget(self, job: bytes) -> None:
         state = self.state
         del state.jobs[job]
-        self.on_forgotten(job)
+        self.on_end(job)
         self.tasks.starts.forget(job)
         for key in [key for key in state.spec_index if key[0] == job]:
             del state.spec_index[key]

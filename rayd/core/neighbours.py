@@ -38,7 +38,7 @@ class Neighbours:
         self.cluster = Cluster(state, facts, self._on_change)
         self.channels = Channels(state, self.cluster)
         self.channels.begin_job = jobs.begin_elsewhere
-        jobs.on_forgotten = self.channels.end_job
+        jobs.on_end = self.channels.end_job
         self.foreign = Foreign(state, self.channels)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
@@ -58,8 +58,8 @@ class Neighbours:
         """What another node may say: all that a driver may, and more."""
         return {
             **of_driver,
-            m.SUBMIT: self._on_submit,
-            m.CALL: self._on_call,
+            m.SUBMIT: self._introducing(self.tasks.submit),
+            m.CALL: self._introducing(self.actors.call),
             m.VIEW: self.cluster.view,
             m.MEMBERS: self.cluster.told,
             m.FAR_VALUE: lambda conn, message: self.foreign.value(conn.conn, *message[1:]),
@@ -67,9 +67,9 @@ class Neighbours:
             m.REFUSE: lambda conn, message: self.offload.refused(conn.conn, *message[1:]),
             m.DATA: lambda conn, message: self.foreign.part(message[1], message[2]),
             m.REPLY: self._on_reply,
-            m.LOG: self._on_log,
+            m.LOG: self._pass_on,
             m.EVENT: lambda conn, message: self.state.warn(conn.job, message[2], message[1]),
-            m.UNREAD: self._on_unread,
+            m.UNREAD: self._pass_on,
         }
 
     # ---- connections -------------------------------------------------------------------------------------------------
@@ -117,17 +117,14 @@ class Neighbours:
             job.driver = self.channels.instead_of(job, channel.conn)
             if not job.driver:
                 self.jobs.end(channel.job)
-                self.channels.end_job(channel.job)
-        if job is not None and channel.conn in job.logs:
-            job.logs.remove(channel.conn)
-        self.state.objects.forget_connection(channel.conn)
 
     def _on_change(self, member: Member) -> None:
         """A node has come or gone."""
         if not member.alive:
             self.on_node_death(member)
-        self.tasks.overflow = self._overflow if any(True for _ in self.cluster.others()) else None
-        self.tasks.nearer = self.offload.to_its_arguments if self.tasks.overflow is not None else None
+        alone = next(self.cluster.others(), None) is None
+        self.tasks.overflow = None if alone else self._overflow
+        self.tasks.nearer = None if alone else self.offload.to_its_arguments
         for spec in self.tasks.waiting.values():
             spec.reported = False
         self.state.dirty = True
@@ -144,16 +141,16 @@ class Neighbours:
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
-    def _on_submit(self, conn: Conn, message: Any) -> None:
-        new = self.offload.submit(conn.conn, message)
-        self.tasks.submit(conn, message)
-        self.foreign.forget_unheld(new)
+    def _introducing(self, handle: Callable[[Conn, Any], None]) -> Callable[[Conn, Any], None]:
+        """The handler of SUBMIT or CALL for other nodes: what their messages mention is held there from now on."""
 
-    def _on_call(self, conn: Conn, message: Any) -> None:
-        _, _, _, _, _, args_oid, deps, contained = message
-        new = self.foreign.introduce(conn.conn, deps, contained, [args_oid] if args_oid else [])
-        self.actors.call(conn, message)
-        self.foreign.forget_unheld(new)
+        def introduce_and_handle(conn: Conn, message: Any) -> None:
+            args_oid, deps, contained = message[-3:]
+            new = self.foreign.introduce(conn.conn, deps, contained, [args_oid] if args_oid else [])
+            handle(conn, message)
+            self.foreign.forget_unheld(new)
+
+        return introduce_and_handle
 
     def _on_reply(self, conn: Conn, message: Any) -> None:
         if conn.conn == self.cluster.head_conn:
@@ -161,18 +158,12 @@ class Neighbours:
         elif not message[2]:
             self.foreign.refused(message[1], message[3])
 
-    def _on_log(self, conn: Conn, message: Any) -> None:
-        for other in self._listeners(conn):
-            self.state.effects.sends[other].append(tuple(message))
-
-    def _on_unread(self, conn: Conn, message: Any) -> None:
-        for other in self._listeners(conn):
-            self.state.effects.sends[other].append(tuple(message))
-
-    def _listeners(self, conn: Conn) -> list[int]:
-        """Who is told of what a job does elsewhere: never who has just told us."""
+    def _pass_on(self, conn: Conn, message: Any) -> None:
+        """Tell what a job does elsewhere to who is told of it here, but never to who has just told us."""
         job = self.state.jobs.get(conn.job)
-        return [other for other in job.logs if other != conn.conn] if job is not None else []
+        for other in job.logs if job is not None else ():
+            if other != conn.conn:
+                self.state.effects.sends[other].append(tuple(message))
 
     def hold(self, conn: Conn, oids: list[bytes]) -> None:
         """A process here has learned of objects in a way that this node has not: ask their homes."""

@@ -268,13 +268,12 @@ class Node:
         if conn.kind == "driver":
             self.jobs.end(conn.job)
             self.groups.end_job(conn.job)
-            self.neighbours.channels.end_job(conn.job)
         elif conn.kind == "node":
             self.neighbours.disconnected(conn, event.why)
         job = state.jobs.get(conn.job)
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
-        if conn.kind in ("driver", "worker"):
+        if conn.kind in ("driver", "worker", "node"):
             for tid in self.streams.of_connection(conn.conn):
                 self._close_stream(tid)
             state.objects.forget_connection(conn.conn)

@@ -225,11 +225,6 @@ class Offload:
                 text = f"Task {name} was cancelled: the node that submitted it has gone."
                 self.tasks.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
 
-    def submit(self, conn: int, message: Any) -> list[bytes]:
-        """SUBMIT of another node: what it mentions is held there from now on; returns what is new here."""
-        _, _, _, _, args_oid, deps, contained = message
-        return self.foreign.introduce(conn, deps, contained, [args_oid] if args_oid else [])
-
     def report(self, task: Task, run_us: int) -> None:
         """A task that runs for another node has ended."""
         objects = self.state.objects

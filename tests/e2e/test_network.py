@@ -88,6 +88,21 @@ USES_ALL = """
     print("used all", flush=True)
 """
 
+# Has a large object and a task that does not end.
+BUSY = """
+    import numpy as np, ray, time
+    ray.init()
+    kept = ray.put(np.ones(1_000_000))
+
+    @ray.remote
+    def rests():
+        time.sleep(3600)
+
+    ref = rests.remote()
+    print("busy", flush=True)
+    ray.get(ref)
+"""
+
 
 def own_address() -> str | None:
     """An address of this machine that is not only its own."""
@@ -142,22 +157,7 @@ def test_a_program_without_shared_memory_does_all_that_others_do(served: Record,
 
 
 def test_a_far_program_that_is_killed_leaves_nothing_in_the_cluster(served: Record, program: StartProgram) -> None:
-    running = program(
-        """
-        import numpy as np, ray, time
-        ray.init()
-        kept = ray.put(np.ones(1_000_000))
-
-        @ray.remote
-        def rests():
-            time.sleep(3600)
-
-        ref = rests.remote()
-        print("busy", flush=True)
-        ray.get(ref)
-        """,
-        environment(served),
-    )
+    running = program(BUSY, environment(served))
     running.says("busy")
     until(lambda: workers(served))
     running.signal(signal.SIGKILL)
@@ -399,21 +399,7 @@ def test_without_encryption_only_by_a_flag_that_says_so(ray_tmpdir: Path, progra
 def test_the_token_is_neither_in_arguments_nor_in_the_environment_of_workers(
     served: Record, program: StartProgram, ray_tmpdir: Path
 ) -> None:
-    running = program(
-        """
-        import ray, time
-        ray.init()
-
-        @ray.remote
-        def rests():
-            time.sleep(3600)
-
-        ref = rests.remote()
-        print("busy", flush=True)
-        ray.get(ref)
-        """,
-        environment(served),
-    )
+    running = program(BUSY, environment(served))
     running.says("busy")
     token = (ray_tmpdir / "token").read_text().strip()
     secret = token.rpartition("-")[2].encode()
