@@ -12,37 +12,26 @@ Rules
   and is mailed again.
 """
 
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from rayd.core.actor_faults import died, out_of_scope, unavailable, unknown, worker_died
 from rayd.core.actor_record import Actor, ActorState, handle_info
 from rayd.core.allotment import Allotment, fitting
+from rayd.core.call_order import may_wait
 from rayd.core.dispatch import Dispatcher
 from rayd.core.door import check_arguments
 from rayd.core.effect import KillWorker, RetireWorker
-from rayd.core.faults import cancelled, crashed
+from rayd.core.elsewhere import FarActors, Guests, Hosts
+from rayd.core.faults import cancelled
 from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec, Task
 from rayd.core.worker import Worker, WorkerState
-from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, WORKER_CRASHED, Fault, fault
+from rayd.errors import ACTOR_DIED, WORKER_CRASHED, Fault, fault
 from rayd.ids import actor_object_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
-
-
-class FarActors(Protocol):
-    """Calls of actors that live on other nodes; see ``rayd.core.far_calls``."""
-
-    def is_far(self, aid: bytes) -> bool:
-        """Whether an actor lives on another node."""
-
-    def expect(self, task: Task) -> None:
-        """A call is about to be admitted."""
-
-    def ready(self, task: Task) -> None:
-        """It has all its arguments."""
 
 
 class Actors:
@@ -59,8 +48,12 @@ class Actors:
         self.tasks = tasks
         self.by_id: dict[bytes, Actor] = {}
         self.placing: dict[bytes, Actor] = state.placing
-        self.far: FarActors | None = None  # bound by what knows of other nodes
+        # Bound by what knows of other nodes.
+        self.far: FarActors | None = None
+        self.hosts: Hosts
+        self.guests: Guests
         self._on_death = on_death
+        self._serial = 0
 
     # ---- creation ----------------------------------------------------------------------------------------------------
 
@@ -72,30 +65,40 @@ class Actors:
             raise ProtocolError(f"the actor {aid.hex()} exists already")
         creation = Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn)
         creation.actor = aid
-        actor = self.by_id[aid] = Actor(aid, spec, creation, namespace)
+        actor = self.add(creation, namespace)
         objects = self.state.objects
         objects.expect(actor_object_id(aid), creation, conn.conn)
         if actor.detached:
             objects.pin([actor_object_id(aid)])
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
+        creation.stays = True
         creation.missing = objects.subscribe(creation, deps)
         text = self.state.whyever_not(spec, actor.placement, f"actor {actor.title()}")
         if text:
             self.state.warn(spec.job, text)
         if creation.missing == 0:
-            self._place_soon(actor)
+            self.place_soon(actor)
         return actor
 
-    def _place_soon(self, actor: Actor) -> None:
-        for oid in actor.creation.deps or ():
+    def add(self, creation: Task, namespace: str) -> Actor:
+        """Know an actor from now on."""
+        assert creation.actor is not None
+        self._serial += 1
+        actor = self.by_id[creation.actor] = Actor(creation.actor, creation.spec, creation, namespace, self._serial)
+        return actor
+
+    def place_soon(self, actor: Actor) -> None:
+        """All arguments of its constructor are there: find it a worker."""
+        creation = actor.creation
+        for oid in [*(creation.deps or ()), creation.args_oid] if creation.args_oid else creation.deps or ():
             kind, data = self.state.objects.payload(oid)
             if kind in (ERROR, FAULT):
                 detail = {"error": data} if kind == ERROR else {}
                 text = f"The actor {actor.title()} was not created: an argument of its constructor is an error."
-                self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, **detail))
+                self.die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, **detail))
                 return
         if actor.spec.fault is not None:
-            self._die(actor, {**actor.spec.fault, "actor_id": actor.aid.hex()})
+            self.die(actor, {**actor.spec.fault, "actor_id": actor.aid.hex()})
             return
         self.placing[actor.aid] = actor
         self.state.dirty = True
@@ -105,10 +108,14 @@ class Actors:
         state = self.state
         wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
         reserved: list[tuple[Allotment, list[int], Demand]] = []
-        for aid, actor in list(self.placing.items()):
-            spec = actor.spec
+        for actor in sorted(self.placing.values(), key=lambda actor: actor.serial):
+            aid, spec = actor.aid, actor.spec
             source = fitting(spec.sources, actor.placement, spec.demand)
             if source is None:
+                if actor.home:
+                    self.guests.refuse(actor)
+                elif self.far is not None and self.hosts.place(actor):
+                    del self.placing[aid]
                 continue
             key = (spec.job, spec.env)
             worker = state.pool.take_idle(key)
@@ -130,7 +137,7 @@ class Actors:
             if (actor.spec.job, actor.spec.env) == key:
                 code = ACTOR_DIED if why["code"] == WORKER_CRASHED else why["code"]
                 text = f"The actor {actor.title()} died before it had started. {why['message']}"
-                self._die(actor, {**why, "code": code, "message": text, "actor_id": actor.aid.hex()})
+                self.die(actor, {**why, "code": code, "message": text, "actor_id": actor.aid.hex()})
 
     def _start_on(self, actor: Actor, worker: Worker, source: Allotment) -> None:
         state, spec = self.state, actor.spec
@@ -151,71 +158,75 @@ class Actors:
         task = Task(tid, conn.specs[key], args, args_oid, deps, conn.conn)
         task.actor = aid
         actor = self.by_id.get(aid)
+        if actor is not None and actor.home:
+            if conn.conn == actor.home:
+                task.stays = True
+            else:  # a call from here goes its way by the actor's home, like those from elsewhere
+                actor = None
         if actor is not None and actor.state is not ActorState.DEAD:
-            self._enqueue_first(actor, task, conn, deps)
+            if deps or args_oid or actor.stalled.rows:
+                actor.stalled.expect(_row_of(actor, task), task)
         elif actor is None and self.far is not None and self.far.is_far(aid):
             self.far.expect(task)
         self.tasks.admit(conn, task, deps, contained)
 
-    def _enqueue_first(self, actor: Actor, task: Task, conn: Conn, deps: list[bytes]) -> None:
-        """Keep the caller's order: behind an earlier stalled call, or as the first of a new stalled row."""
-        if not (deps or actor.stalled):
-            return
-        row = actor.stalled.get(_row_of(actor, task))
-        if row is not None:
-            row.append(task)
-        elif deps:
-            actor.stalled[_row_of(actor, task)] = deque([task])
+    def take(self, task: Task) -> None:
+        """A call of a process here comes back: the home of its actor lets that run here."""
+        assert task.actor is not None
+        actor = self.by_id[task.actor]
+        objects = self.state.objects
+        task.stays = True
+        task.missing += objects.subscribe(task, objects.away(task.deps or ()))
+        actor.stalled.expect(_row_of(actor, task), task)
+        self.ready(task)
 
     def ready(self, task: Task) -> None:
         """A call was admitted or its last argument has come; also a creation whose arguments are complete."""
         assert task.actor is not None
         actor = self.by_id.get(task.actor)
-        if actor is None and self.far is not None and self.far.is_far(task.actor):
+        elsewhere = actor is None or (actor.home and not task.stays)
+        if elsewhere and self.far is not None and self.far.is_far(task.actor):
             self.far.ready(task)
             return
         if actor is None or actor.state is ActorState.DEAD:
             self._reject(task, actor)
             return
         if task is actor.creation:
-            self._place_soon(actor)
+            self.place_soon(actor)
             return
-        row = actor.stalled.get(_row_of(actor, task)) if actor.stalled else None
-        if row is not None:
-            while row and (row[0].missing == 0 or row[0].done):
-                self._queue(actor, row.popleft())
-            if not row and actor.stalled.get(_row_of(actor, task)) is row:  # a failed call may have led here again
-                del actor.stalled[_row_of(actor, task)]
-        elif task.deps is None:  # one with arguments went with its row, perhaps before its own turn to be told
+        if task.deps is None and not task.args_oid and not actor.stalled.rows:  # the ordinary case
             self._queue(actor, task)
+        else:
+            for fit in actor.stalled.ready(_row_of(actor, task), task):
+                self._queue(actor, fit)
         self.pump(actor)
 
     def _queue(self, actor: Actor, task: Task) -> None:
-        if task.done or (task.deps is not None and self.tasks.fail_on_bad_argument(task)):
+        if task.done or (may_wait(task) and self.tasks.fail_on_bad_argument(task)):
             return
         actor.queue.append(task)
 
     def _reject(self, task: Task, actor: Actor | None) -> None:
+        assert task.actor is not None
         why = actor.fault if actor is not None else None
-        if why is None:
-            assert task.actor is not None
-            text = (
-                f"Actor {task.actor.hex()} is not known to this cluster: its handle is from an earlier session."
-                " Create the actor again in this session."
-            )
-            why = fault(ACTOR_DIED, text, actor_id=task.actor.hex())
-        self.tasks.finish(task, FAULT, why, None)
+        self.tasks.finish(task, FAULT, why or unknown(task.actor), None)
 
     def pump(self, actor: Actor) -> None:
         """Mail as many calls as the window allows."""
         worker = actor.worker
-        if actor.state is not ActorState.ALIVE or worker is None:
+        if actor.state is not ActorState.ALIVE:
             return
         queue = actor.queue
-        while queue and len(worker.inflight) < actor.window:
-            task = queue.popleft()
-            if not task.done:
-                self.tasks.mail(worker, task)
+        if worker is not None:
+            while queue and len(worker.inflight) < actor.window:
+                task = queue.popleft()
+                if not task.done:
+                    self.tasks.mail(worker, task)
+        elif actor.host is not None:
+            while queue and len(actor.host.inflight) < actor.window:
+                task = queue.popleft()
+                if not task.done:
+                    self.hosts.send(actor, task)
         if actor.closing:
             self._end_if_over(actor)
 
@@ -243,49 +254,52 @@ class Actors:
 
     def _created(self, actor: Actor, kind: int, data: Any) -> None:
         if kind == INLINE:
-            actor.state = ActorState.ALIVE
-            if actor.restarts_left == 0:
-                self.tasks.settle(actor.creation)
-            self.state.objects.fill(actor_object_id(actor.aid), INLINE, data, None)
-            self.pump(actor)
+            self.alive(actor, data)
             return
         assert actor.worker is not None
-        text = f"The actor {actor.title()} died: its constructor raised an exception."
         worker = actor.worker
-        self._die(
-            actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), init_failed=True, error=data, pid=worker.pid)
-        )
+        why = died(actor, "its constructor raised an exception", init_failed=True, error=data, pid=worker.pid)
+        self.die(actor, why)
         worker.fate = "retired"
         self.state.effects.others.append(RetireWorker(worker.wid))
+
+    def alive(self, actor: Actor, data: bytes) -> None:
+        """Its constructor has returned; ``data`` is the value of the object that stands for it."""
+        actor.state = ActorState.ALIVE
+        if actor.home:
+            self.guests.alive(actor, data)
+        else:
+            self.state.objects.fill(actor_object_id(actor.aid), INLINE, data, None)
+        if actor.restarts_left == 0:
+            self.tasks.settle(actor.creation)
+        self.pump(actor)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def unheld(self, aid: bytes) -> None:
         """The last handle has gone."""
         actor = self.by_id.get(aid)
-        if actor is None or actor.state is ActorState.DEAD:
-            return
+        if actor is not None and actor.state is not ActorState.DEAD:
+            self.close(actor)
+
+    def close(self, actor: Actor) -> None:
+        """Let an actor end when it has done what it has been given."""
         actor.closing = True
         self._end_if_over(actor)
 
     def _end_if_over(self, actor: Actor) -> None:
         """End an actor without handles that has nothing left to do, unless it has got a handle meanwhile."""
-        entry = self.state.objects.entries.get(actor_object_id(actor.aid))
+        entry = self.state.objects.entries.get(actor_object_id(actor.aid)) if not actor.home else None
         if entry is not None and entry.holds:
             actor.closing = False
         elif actor.state in (ActorState.PENDING, ActorState.ALIVE) and actor.idle():
             self._end(actor)
 
-    def _out_of_scope(self, actor: Actor) -> Fault:
-        text = (
-            f"The actor {actor.title()} ended because all handles to it went out of scope."
-            " Keep a handle to keep it alive."
-        )
-        return fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), intended=True)
-
     def _end(self, actor: Actor) -> None:
         worker = actor.worker
-        self._die(actor, self._out_of_scope(actor))
+        if actor.host is not None:
+            self.hosts.let_end(actor)
+        self.die(actor, out_of_scope(actor))
         if worker is not None:
             worker.fate = "retired"
             self.state.effects.others.append(RetireWorker(worker.wid))
@@ -297,17 +311,20 @@ class Actors:
             return
         if no_restart:
             actor.restarts_left = 0
+        if actor.host is not None:
+            self.hosts.kill(actor, no_restart)
+            if no_restart:
+                self.die(actor, died(actor, "it was killed by ray.kill()", pid=actor.host.pid, intended=True))
+            return
         if actor.worker is None:
             if no_restart:
-                text = f"The actor {actor.title()} died: it was killed by ray.kill() before it had started."
-                self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex(), intended=True))
+                self.die(actor, died(actor, "it was killed by ray.kill() before it had started", intended=True))
             return
         actor.worker.fate = "it was killed by ray.kill()"
         self.state.effects.others.append(KillWorker(actor.worker.wid))
         if no_restart:
             # Known dead from this moment, although the process takes a little longer.
-            text = f"The actor {actor.title()} died: it was killed by ray.kill()."
-            self._die(actor, fault(ACTOR_DIED, text, actor_id=aid.hex(), pid=actor.worker.pid, intended=True))
+            self.die(actor, died(actor, "it was killed by ray.kill()", pid=actor.worker.pid, intended=True))
 
     def exiting(self, worker: Worker) -> None:
         """The actor's own code called exit_actor: an intended end, so no restart."""
@@ -331,9 +348,23 @@ class Actors:
         fresh = [task for task in tasks if task.tid in unbegun]
         if actor.creation in fresh and worker.fate is None:  # it died before it had heard of the actor
             actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
-            self._place_soon(actor)
+            self.place_soon(actor)
             return
-        why = self._death(actor, worker, cause, stderr)
+        why = worker_died(actor, worker, cause, stderr)
+        if actor.home:
+            self.guests.over(actor, why, tasks, unread, actor.restarts_left == 0)
+        else:
+            self.lost(actor, why, read, fresh)
+
+    def lost(self, actor: Actor, why: Fault, read: Sequence[Task], fresh: Sequence[Task]) -> None:
+        """What ran an actor has gone; it is started again if it may be.
+
+        Args:
+            actor: the actor.
+            why: the cause.
+            read: the calls that it may have begun, in order.
+            fresh: those that it has not.
+        """
         restart = actor.restarts_left != 0
         actor.queue.extendleft(task for task in reversed(fresh) if task is not actor.creation)
         for task in reversed(read):
@@ -343,47 +374,28 @@ class Actors:
                 task.retries -= task.retries > 0
                 actor.queue.appendleft(task)
             else:
-                self.tasks.finish(task, FAULT, self._unavailable(actor, why) if restart else why, None)
+                self.tasks.finish(task, FAULT, unavailable(why) if restart else why, None)
         if not restart or (actor.closing and actor.idle()):
-            self._die(actor, why)
+            self.die(actor, why)
             return
         actor.restarts_left -= actor.restarts_left > 0
         actor.restarts += 1
         actor.state = ActorState.RESTARTING
-        self._place_soon(actor)
+        self.place_soon(actor)
 
-    def _death(self, actor: Actor, worker: Worker, cause: dict[str, Any], stderr: list[str]) -> Fault:
-        why = crashed(actor.creation, worker, cause, stderr)
-        text = worker.fate or cause["text"]
-        tail = "".join(f"\n  {line}" for line in stderr)
-        said = f"\nIts last lines on stderr:{tail}" if stderr else ""
-        why.update(
-            code=ACTOR_DIED,
-            actor_id=actor.aid.hex(),
-            intended=worker.fate is not None,
-            message=f"The actor {actor.title()} died: {text}.{said}",
-        )
-        return why
-
-    def _unavailable(self, actor: Actor, why: Fault) -> Fault:
-        text = (
-            f"{why['message']} It is being restarted, but this call was in its hands and its max_task_retries are"
-            " used up:"
-            " call again, or allow retries with max_task_retries."
-        )
-        return {**why, "code": ACTOR_UNAVAILABLE, "message": text}
-
-    def _die(self, actor: Actor, why: Fault) -> None:
+    def die(self, actor: Actor, why: Fault) -> None:
+        """The end of an actor; ``why`` is what its callers get from now on."""
+        if actor.home:
+            mailed = self.tasks.take_mail(actor.worker) if actor.worker is not None else []
+            self.guests.over(actor, why, mailed, [], True)
+            return
         actor.state = ActorState.DEAD
         actor.fault = why
         self.placing.pop(actor.aid, None)
         self._on_death(actor)
-        worker = actor.worker
-        waiting = [
-            *(worker.inflight.values() if worker else ()),
-            *actor.queue,
-            *(t for row in actor.stalled.values() for t in row),
-        ]
+        runner = actor.worker or actor.host
+        waiting = [*(runner.inflight.values() if runner else ()), *actor.queue, *actor.stalled]
+        actor.host = None
         actor.queue.clear()
         actor.stalled.clear()
         for task in waiting:
@@ -426,29 +438,48 @@ class Actors:
             and self.state.is_abandoned(actor.creation)
         ]
         for actor in found:
-            text = f"The actor {actor.title()} died: the driver that created it has ended."
-            worker = actor.worker
-            actor.restarts_left = 0
-            if worker is not None:
-                worker.fate = "the driver has ended"
-                self.state.effects.others.append(KillWorker(worker.wid))
-            self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex()))
+            if actor.home:
+                self._evict(actor, "the driver has ended")
+                continue
+            self._kill(actor, "the driver has ended")
+            self.die(actor, died(actor, "the driver that created it has ended"))
         return bool(found)
+
+    def _evict(self, actor: Actor, why: str) -> None:
+        """A guest cannot stay; whether it goes on elsewhere is not decided here."""
+        self._kill(actor, why)
+        mailed = self.tasks.take_mail(actor.worker) if actor.worker is not None else []
+        self.guests.over(actor, died(actor, why), mailed, [], False)
+
+    def _kill(self, actor: Actor, fate: str) -> None:
+        """Its process is to die at once, for good."""
+        actor.restarts_left = 0
+        if actor.host is not None:
+            self.hosts.kill(actor, True)
+        if actor.worker is not None:
+            actor.worker.fate = fate
+            self.state.effects.others.append(KillWorker(actor.worker.wid))
+
+    def end_guests(self, conn: int) -> None:
+        """The node that lets actors run here over a connection has gone, or takes this one for gone: it may start them
+        elsewhere, so they end.
+        """
+        for actor in list(self.by_id.values()):
+            if actor.home == conn:
+                self._evict(actor, "the node that it belongs to has gone")
 
     def end_in_group(self, gid: bytes, why: Fault) -> None:
         """A placement group is removed: its actors end with it, without a restart."""
         for actor in list(self.by_id.values()):
             if actor.spec.options.get("placement_group") != gid or actor.state is ActorState.DEAD:
                 continue
-            worker = actor.worker
-            actor.restarts_left = 0
-            if worker is None:
-                self._die(actor, {**why, "actor_id": actor.aid.hex()})
+            runner = actor.worker or actor.host
+            self._kill(actor, "its placement group was removed")
+            if runner is None:
+                self.die(actor, {**why, "actor_id": actor.aid.hex()})
                 continue
-            worker.fate = "its placement group was removed"
-            self.state.effects.others.append(KillWorker(worker.wid))
             text = f"The actor {actor.title()} died: {why['message']}"
-            self._die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), pid=worker.pid, intended=True))
+            self.die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), pid=runner.pid, intended=True))
 
     def reply_exists(self, conn: Conn, req: int, actor: Actor) -> None:
         """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""

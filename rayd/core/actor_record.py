@@ -1,9 +1,11 @@
-"""One actor of a node: its state, its mailbox, its name, and what ends it. ``rayd.core.actor`` acts on it."""
+"""One actor: its state, its mailbox, its name, and what ends it. ``rayd.core.actor`` acts on it."""
 
 from collections import deque
 from enum import IntEnum
 from typing import Any, Final
 
+from rayd.core.call_order import CallOrder
+from rayd.core.channels import Channel
 from rayd.core.resources import Demand
 from rayd.core.task import Spec, Task
 from rayd.core.worker import Worker
@@ -21,6 +23,23 @@ class ActorState(IntEnum):
     DEAD = 4
 
 
+class Host:
+    """Another node that runs an actor of this one.
+
+    Attributes:
+        channel: the way there.
+        inflight: calls that were sent there and have not ended.
+        pid: of the actor's process, once it is alive.
+    """
+
+    __slots__ = ("channel", "inflight", "pid")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.inflight: dict[bytes, Task] = {}
+        self.pid = 0
+
+
 class Actor:
     """One actor.
 
@@ -28,8 +47,13 @@ class Actor:
         aid: actor id.
         spec: its class; options carry name, lifetime, restarts and concurrency.
         creation: the task that runs ``__init__``, kept for restarts.
+        serial: in the order in which the node has heard of its actors.
         queue: calls that may be mailed, in order.
         stalled: calls of a caller whose first one waits for an argument.
+        worker: the process that runs it, if that is one of this node.
+        host: the node that runs it, if that is another one.
+        home: the connection to the node that it belongs to and that lets it run here, its *guest*; 0 if that is this
+            one.
         window: how many calls may be in the worker's hands.
         restarts_left: -1 for without end.
         closing: the last handle has gone.
@@ -41,6 +65,8 @@ class Actor:
         "closing",
         "creation",
         "fault",
+        "home",
+        "host",
         "name",
         "namespace",
         "ordered",
@@ -48,6 +74,7 @@ class Actor:
         "queue",
         "restarts",
         "restarts_left",
+        "serial",
         "spec",
         "stalled",
         "state",
@@ -55,15 +82,18 @@ class Actor:
         "worker",
     )
 
-    def __init__(self, aid: bytes, spec: Spec, creation: Task, namespace: str) -> None:
+    def __init__(self, aid: bytes, spec: Spec, creation: Task, namespace: str, serial: int) -> None:
         options = spec.options
         self.aid = aid
+        self.serial = serial
         self.spec = spec
         self.creation = creation
         self.state = ActorState.PENDING
         self.worker: Worker | None = None
         self.queue: deque[Task] = deque()
-        self.stalled: dict[int | bytes, deque[Task]] = {}
+        self.stalled = CallOrder()
+        self.host: Host | None = None
+        self.home = 0
         self.name = str(options.get("actor_name") or "")
         self.namespace = str(options.get("namespace") or namespace)
         self.ordered = not options.get("out_of_order", False)
@@ -76,7 +106,7 @@ class Actor:
 
     def idle(self) -> bool:
         """Nothing queued, waiting or running; what was cancelled does not count."""
-        if self.stalled or (self.worker and self.worker.inflight):
+        if self.stalled.rows or (self.worker and self.worker.inflight) or (self.host and self.host.inflight):
             return False
         return all(task.done for task in self.queue)
 

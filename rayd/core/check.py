@@ -57,8 +57,7 @@ def known_tasks(node: "Node") -> Iterator[Task]:
     for actor in node.actors.by_id.values():
         yield actor.creation
         yield from actor.queue
-        for row in actor.stalled.values():
-            yield from row
+        yield from actor.stalled
     for channel in node.neighbours.channels.by_conn.values():
         yield from channel.tasks.values()
     yield from node.neighbours.far_calls.waiting()
@@ -176,7 +175,7 @@ def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
         places.update(task.tid for task in worker.inflight.values() if not task.done)
     for actor in node.actors.by_id.values():
         places.update(task.tid for task in actor.queue)
-        places.update(task.tid for row in actor.stalled.values() for task in row)
+        places.update(task.tid for task in actor.stalled)
     places.update(list(node.neighbours.offload.out))
     places.update(task.tid for task in node.neighbours.far_calls.waiting())
     awaited = Counter(
@@ -212,15 +211,19 @@ def _check_actors(node: "Node") -> None:
     for aid, actor in node.actors.by_id.items():
         assert (actor.fault is not None) == (actor.state is ActorState.DEAD), f"{actor.title()} is dead for no reason"
         if actor.state in (ActorState.STARTING, ActorState.ALIVE):
-            assert actor.worker is not None, f"{actor.title()} has no worker"
-            assert actor.worker.actor == aid, f"the worker of {actor.title()} serves another"
+            assert (actor.worker is None) != (actor.host is None), f"{actor.title()} runs nowhere, or twice"
+            assert actor.worker is None or actor.worker.actor == aid, f"the worker of {actor.title()} serves another"
+        if actor.host is not None:
+            mine = [tid for tid in actor.host.inflight if node.neighbours.offload.out[tid] is not actor.host.channel]
+            assert not mine, f"calls of {actor.title()} are not with its host: {mine}"
         if actor.state is ActorState.DEAD:
             assert not actor.queue, f"{actor.title()} is dead and has calls"
-            assert not actor.stalled, f"{actor.title()} is dead and has calls that wait"
+            assert not actor.stalled.rows, f"{actor.title()} is dead and has calls that wait"
             assert actor_object_id(aid) in node.state.objects.entries, f"{actor.title()} is remembered by nobody"
-        for row in actor.stalled.values():
-            assert row, f"{actor.title()} has an empty row"
-            assert row[0].missing, f"{actor.title()} holds back {row[0].tid.hex()} for nothing"
+        actor.stalled.check()
+        if actor.home:
+            assert actor.home in node.neighbours.channels.by_conn, f"the home of {actor.title()} has gone"
+            continue
         ready = node.state.objects.entries.get(actor_object_id(aid))
         assert ready is not None, f"the object of {actor.title()} is gone"
         assert ready.kind >= INLINE or actor.state is not ActorState.ALIVE, f"{actor.title()} is not ready"

@@ -95,6 +95,8 @@ class Cluster:
         self._told_at = 0
         self._changed: dict[int, Member] = {}
         self.load: Callable[[], dict[str, Any]] = dict
+        self._load: dict[str, Any] = {}
+        self._load_at = -BEAT_NS
         self._become(HEAD)
 
     def _become(self, number: int) -> None:
@@ -229,7 +231,9 @@ class Cluster:
             return
         self._told_at = now
         self._told = self.state.ledger.available()
-        load = self.load()
+        if now - self._load_at >= BEAT_NS:  # people do not look more often, and counting takes its time
+            self._load, self._load_at = self.load(), now
+        load = self._load
         if not self.is_head:
             self.state.effects.sends[self.head_conn].append((VIEW, self._told, load))
             return

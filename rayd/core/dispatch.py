@@ -47,7 +47,6 @@ class Dispatcher:
         self.overflow: Callable[[Spec], None] | None = None
         self.nearer: Callable[[Task], bool] | None = None
         self.report: Callable[[Task, int], None] | None = None
-        self._run_us = 0
 
     # ---- submission --------------------------------------------------------------------------------------------------
 
@@ -266,11 +265,8 @@ class Dispatcher:
         spec.observe(run_us)
         worker.progress_at = now
         self.state.record(worker, task, run_us, kind <= STORED)
-        self._run_us = run_us
-        if kind == RETRYABLE and self._retry(task):
-            pass
-        else:
-            self.finish(task, ERROR if kind == RETRYABLE else kind, data, contained)
+        if kind != RETRYABLE or not self._retry(task):
+            self.finish(task, ERROR if kind == RETRYABLE else kind, data, contained, run_us)
         self.advance(worker, spec)
 
     def _retry(self, task: Task) -> bool:
@@ -338,7 +334,7 @@ class Dispatcher:
         worker.fate = "retired"
         self.state.effects.others.append(RetireWorker(worker.wid))
 
-    def finish(self, task: Task, kind: int, data: Any, contained: list[bytes] | None) -> None:
+    def finish(self, task: Task, kind: int, data: Any, contained: list[bytes] | None, run_us: int = 0) -> None:
         """The one end of every task and call: fill its returns, let go of its arguments. Fenced by ``task.done``."""
         if task.done:
             if kind == STORED:
@@ -355,16 +351,15 @@ class Dispatcher:
         else:
             for index in range(1, returns + 1):
                 objects.fill(return_id(task.tid, index), kind, data, contained)
-        self._tell_home(task)
+        self._tell_home(task, run_us)
         self.settle(task)
 
-    def _tell_home(self, task: Task) -> None:
+    def _tell_home(self, task: Task, run_us: int) -> None:
         """If another node gave us the task, it hears of the end."""
-        run_us, self._run_us = self._run_us, 0
-        if self.report is not None and task.conn in self.state.objects.nodes:
+        if self.report is not None and (task.actor is not None or task.conn in self.state.objects.nodes):
             self.report(task, run_us)
 
-    def finish_many(self, task: Task, results: list[list[Any]]) -> None:
+    def finish_many(self, task: Task, results: list[list[Any]], run_us: int) -> None:
         """DONE_MANY: one result per return."""
         if task.done:
             for kind, data, _ in results:
@@ -374,7 +369,7 @@ class Dispatcher:
         task.done = True
         for index, (kind, data, contained) in enumerate(results, 1):
             self.state.objects.fill(return_id(task.tid, index), kind, data, contained)
-        self._tell_home(task)
+        self._tell_home(task, run_us)
         self.settle(task)
 
     def settle(self, task: Task) -> None:

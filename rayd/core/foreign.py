@@ -88,6 +88,10 @@ class Foreign:
             self.state.effects.sends[conn].append((HOLD, held))
         return new
 
+    def mentioned(self, conn: int, args_oid: bytes, deps: list[bytes], contained: list[bytes]) -> list[bytes]:
+        """``introduce`` for what a task has been given."""
+        return self.introduce(conn, deps, contained, [args_oid] if args_oid else ())
+
     def forget_unheld(self, oids: Iterable[bytes]) -> None:
         """Let go of those that nobody here has come to hold."""
         for oid in oids:
@@ -134,29 +138,34 @@ class Foreign:
             self.wanted(oid, entry)
         return True
 
+    def all_returned(self, conn: int, oids: Iterable[bytes]) -> list[bytes]:
+        """``returned`` for what is known of ``oids``; those that somebody here still refers to."""
+        return [oid for oid in oids if oid in self._objects.entries and self.returned(conn, oid)]
+
     # ---- what somebody here wants ------------------------------------------------------------------------------------
 
     def wanted(self, oid: bytes, entry: Entry) -> None:
         """Somebody here wants an object that is not here."""
         conn = self.source.get(oid, 0)
-        if not conn or oid in self._pulls:
+        if not conn or oid in self._pulls or oid in self._asked:
             return
         if entry.kind == AWAY:
             self._pull(oid, entry, conn)
-        elif oid not in self._asked:
+        else:
             self._asked[oid] = None
             self.state.effects.sends[conn].append((WANT, [oid]))
 
     def value(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
         """FAR_VALUE: the answer to WANT."""
         entry = self._objects.entries.get(oid)
-        if entry is None or self.source.get(oid) != conn or entry.kind != PENDING:
+        if entry is None or self.source.get(oid) != conn or oid not in self._asked:
             return
-        self._asked.pop(oid, None)
+        del self._asked[oid]
         if kind == STORED:
             entry.kind, entry.data = AWAY, data
             self._pull(oid, entry, conn)
         else:
+            entry.kind, entry.data = PENDING, None
             self.keep(conn, oid, kind, data, contained)
 
     def keep(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
@@ -213,9 +222,15 @@ class Foreign:
     def refused(self, req: int, why: Any) -> None:
         """REPLY instead of DATA: who had the object has it no more."""
         pull = self._requests.pop(req, None)
-        if pull is not None:
-            pull.under_way.pop(req)
+        if pull is None:
+            return
+        pull.under_way.pop(req)
+        if not why.get("elsewhere"):
             self._fail(pull.oid, why)
+            return
+        self._forget(pull.oid)
+        self._asked[pull.oid] = None
+        self.state.effects.sends[pull.conn].append((WANT, [pull.oid]))
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

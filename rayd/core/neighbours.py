@@ -11,12 +11,14 @@ from rayd.core.effect import Dial
 from rayd.core.event import Linked
 from rayd.core.far_calls import FarCalls
 from rayd.core.foreign import Foreign
+from rayd.core.guests import HereForOthers
+from rayd.core.hosting import Hosting, may_be_hosted
 from rayd.core.jobs import Jobs
 from rayd.core.offload import Offload, accepts, may_leave
 from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec
-from rayd.ids import home_of
+from rayd.ids import home_of, home_of_actor
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
 
@@ -50,8 +52,11 @@ class Neighbours:
         objects.for_node = self.foreign.message
         objects.on_adopted = self.foreign.adopted
         objects.is_far = self.far_calls.is_far
+        self._call = self._introducing(actors.call)
         actors.far = self.far_calls
-        tasks.report = self.offload.report
+        actors.hosts = self.hosting = Hosting(state, self.cluster, self.channels, self.offload, actors)
+        actors.guests = self.guests = HereForOthers(state, self.cluster, self.foreign, self.offload, actors)
+        self.offload.on_call_over = self.hosting.answered
         state.elsewhere = self._could_elsewhere
 
     def handlers(self, of_driver: dict[int, Callable[[Conn, Any], None]]) -> dict[int, Callable[[Conn, Any], None]]:
@@ -59,11 +64,15 @@ class Neighbours:
         return {
             **of_driver,
             m.SUBMIT: self._introducing(self.tasks.submit),
-            m.CALL: self._introducing(self.actors.call),
+            m.CALL: self._on_call,
+            m.HOST: self.guests.host,
+            m.HOSTED: self.hosting.told,
+            m.UNHOST: self.guests.unhost,
             m.VIEW: self.cluster.view,
             m.MEMBERS: self.cluster.told,
             m.FAR_VALUE: lambda conn, message: self.foreign.value(conn.conn, *message[1:]),
             m.FAR_DONE: lambda conn, message: self.offload.done(conn.conn, *message[1:]),
+            m.FAR_ITEM: lambda conn, message: self.offload.item(conn.conn, *message[1:]),
             m.REFUSE: lambda conn, message: self.offload.refused(conn.conn, *message[1:]),
             m.DATA: lambda conn, message: self.foreign.part(message[1], message[2]),
             m.REPLY: self._on_reply,
@@ -109,6 +118,8 @@ class Neighbours:
 
     def _end_channel(self, channel: Channel) -> None:
         who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
+        self.actors.end_guests(channel.conn)
+        self.hosting.lost(channel)
         self.foreign.lost(channel, who)
         self.offload.lost(channel)
         self.offload.end_those_of(channel.conn)
@@ -124,6 +135,7 @@ class Neighbours:
             self.on_node_death(member)
         alone = next(self.cluster.others(), None) is None
         self.tasks.overflow = None if alone else self._overflow
+        self.tasks.report = self.offload.report
         self.tasks.nearer = None if alone else self.offload.to_its_arguments
         for spec in self.tasks.waiting.values():
             spec.reported = False
@@ -131,7 +143,8 @@ class Neighbours:
 
     def _could_elsewhere(self, spec: Spec, demand: Demand) -> bool:
         others = self.cluster.others()
-        return may_leave(spec) and any(member.could(demand) and accepts(spec, member) for member in others)
+        leaves = may_be_hosted(spec) if spec.options.get("kind") == "actor" else may_leave(spec)
+        return leaves and any(member.could(demand) and accepts(spec, member) for member in others)
 
     def _overflow(self, spec: Spec) -> None:
         """There is more of a spec than this node can begin now."""
@@ -146,11 +159,18 @@ class Neighbours:
 
         def introduce_and_handle(conn: Conn, message: Any) -> None:
             args_oid, deps, contained = message[-3:]
-            new = self.foreign.introduce(conn.conn, deps, contained, [args_oid] if args_oid else [])
+            new = self.foreign.mentioned(conn.conn, args_oid, deps, contained)
             handle(conn, message)
             self.foreign.forget_unheld(new)
 
         return introduce_and_handle
+
+    def _on_call(self, conn: Conn, message: Any) -> None:
+        """CALL of an actor that belongs to this node, or of one that it lets run here."""
+        if home_of_actor(message[2]) == self.state.number:
+            self._call(conn, message)
+        else:
+            self.guests.call(conn, message)
 
     def _on_reply(self, conn: Conn, message: Any) -> None:
         if conn.conn == self.cluster.head_conn:

@@ -72,7 +72,7 @@ class Node:
         self, node_id: bytes, resources: dict[str, float], arena: Arena, effects: Effects, facts: dict[str, Any]
     ) -> None:
         self.state = NodeState(node_id, resources, arena, effects)
-        self.streams = Streams(effects)
+        self.streams = Streams(effects, self._credit)
         self.streams.objects = self.state.objects
         self.tasks = Dispatcher(self.state, self.streams)
         self.directory = Directory()
@@ -103,8 +103,8 @@ class Node:
             m.RESUMED: self._on_resumed,
             m.CANCEL: self._on_cancel,
             m.KILL: self._on_kill,
-            m.STREAM_WANT: self._on_stream_want,
-            m.STREAM_ACK: self._on_stream_ack,
+            m.STREAM_WANT: lambda conn, message: self.streams.want(message[1], conn.conn),
+            m.STREAM_ACK: lambda conn, message: self.streams.acknowledge(message[1], message[2]),
             m.RPC: self._on_rpc,
             m.DONE: self._on_done,
             m.DONE_MANY: self._on_done_many,
@@ -265,6 +265,8 @@ class Node:
         conn = state.conns.pop(event.conn, None)
         if conn is None:
             return
+        for tid in self.streams.of_connection(conn.conn):
+            self.streams.close(tid)
         if conn.kind == "driver":
             self.jobs.end(conn.job)
             self.groups.end_job(conn.job)
@@ -274,8 +276,6 @@ class Node:
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
         if conn.kind in ("driver", "worker", "node"):
-            for tid in self.streams.of_connection(conn.conn):
-                self._close_stream(tid)
             state.objects.forget_connection(conn.conn)
 
     def _on_actor_death(self, actor: Actor) -> None:
@@ -313,18 +313,19 @@ class Node:
             self.actors.forget_dead(aid)
             return entry.holds > 0 or oid not in self.state.objects.entries
         if oid.endswith(GENERATOR_SUFFIX):
-            self._close_stream(oid[:TASK_ID_BYTES])
+            self.streams.close(oid[:TASK_ID_BYTES])
         if entry.kind >= m.ERROR and not entry.read:
             self.state.report_unread(oid, entry.kind, entry.data)
         return False
 
-    def _close_stream(self, tid: bytes) -> None:
-        """The consumer has gone: the producer stops at its next item."""
-        stream = self.streams.by_task.get(tid)
-        if stream is None or stream.closed:
-            return
-        worker = self.state.pool.workers.get(stream.task.worker)
-        self.streams.close(stream, worker.conn if worker is not None else 0)
+    def _credit(self, task: Task, consumed: int) -> None:
+        """Tell who runs a streaming task how much of it has been taken."""
+        worker = self.state.pool.workers.get(task.worker)
+        channel = self.neighbours.offload.out.get(task.tid)
+        if channel is not None:
+            self.state.effects.sends[channel.conn].append((m.STREAM_ACK, task.tid, consumed))
+        elif worker is not None:
+            self.state.effects.sends[worker.conn].append((m.CREDIT, task.tid, consumed))
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
@@ -378,22 +379,12 @@ class Node:
 
     def _on_kill(self, conn: Conn, message: Any) -> None:
         aid = message[1]
-        if aid not in self.actors.by_id and self.neighbours.far_calls.is_far(aid):
+        actor = self.actors.by_id.get(aid)
+        here = actor is not None and actor.home in (0, conn.conn)
+        if not here and self.neighbours.far_calls.is_far(aid):
             self.neighbours.far_calls.kill(conn.job, aid, message[2])
         else:
             self.actors.kill(aid, message[2])
-
-    def _on_stream_want(self, conn: Conn, message: Any) -> None:
-        self.streams.want(message[1], conn.conn)
-
-    def _on_stream_ack(self, conn: Conn, message: Any) -> None:
-        stream = self.streams.by_task.get(message[1])
-        worker = self.state.pool.workers.get(stream.task.worker) if stream is not None else None
-        if stream is None or stream.ended:
-            return
-        stream.consumed = message[2]
-        if worker is not None:
-            self.state.effects.sends[worker.conn].append((m.CREDIT, message[1], message[2]))
 
     def _on_rpc(self, conn: Conn, message: Any) -> None:
         _, req, method, params = message
@@ -435,7 +426,7 @@ class Node:
         del worker.inflight[tid]
         if self.state.bodies:  # cancelled, and not asked for
             self.state.bodies.pop(tid, None)
-        self.tasks.finish_many(task, results)
+        self.tasks.finish_many(task, results, run_us)
         if worker.actor is None:
             task.spec.observe(run_us)
             worker.progress_at = self.state.now
@@ -449,8 +440,12 @@ class Node:
         _, tid, index, kind, data, contained = message
         check_values(self.state.objects, conn.conn, ((kind, data, contained),))
         worker = self.state.pool.workers.get(conn.worker)
-        if worker is not None and tid in worker.inflight:  # else another attempt has taken over
-            self.streams.item(tid, index, kind, data, contained, conn.conn)
+        if worker is None or tid not in worker.inflight:  # another attempt has taken over
+            return
+        if self.streams.expects(tid, index):
+            self.streams.item(tid, kind, self.state.objects.adopt(data) if kind == m.STORED else data, contained)
+        elif kind == m.STORED:
+            self.state.objects.drop_stored(data)
 
     def _on_fetch(self, conn: Conn, message: Any) -> None:
         _, req, cid = message

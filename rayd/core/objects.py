@@ -158,7 +158,10 @@ class ObjectTable:
         """Send a part of a stored object, or say that there is none."""
         entry = self.entries.get(oid)
         if entry is None or entry.kind != STORED:
-            self._effects.sends[conn].append((REPLY, req, False, lost(oid)))
+            why = entry.data if entry is not None and entry.kind == FAULT else lost(oid)
+            if entry is not None and entry.kind == AWAY:  # who asks is a node, and has to ask for the whole first
+                why["elsewhere"] = True
+            self._effects.sends[conn].append((REPLY, req, False, why))
             return
         if not 0 <= at <= at + size <= entry.data[1] or not 0 <= size <= PART_BYTES_MAX:
             raise ProtocolError(f"{size} bytes at {at} are no part of the {entry.data[1]} bytes of {oid.hex()}")
@@ -174,7 +177,7 @@ class ObjectTable:
                 self._on_lost_error(oid, kind, data)
             return
         if kind == STORED:
-            data = self._adopt(data)
+            data = self.adopt(data)
         entry.kind = kind
         entry.data = data
         entry.task = None
@@ -210,7 +213,7 @@ class ObjectTable:
         if not self._telling:
             self._tell_ready()
 
-    def _adopt(self, data: Any) -> list[int]:
+    def adopt(self, data: Any) -> list[int]:
         """Take over bytes that a worker allocated under a scratch id: ``data`` is that id; the entry's hold moves with
         it.
         """
@@ -401,6 +404,10 @@ class ObjectTable:
                 if entry.task is None:
                     self.on_wanted(oid, entry)
         return missing
+
+    def away(self, oids: Iterable[bytes]) -> list[bytes]:
+        """Those that are complete and not here."""
+        return [oid for oid in oids if oid in self.entries and self.entries[oid].kind == AWAY]
 
     def payload(self, oid: bytes) -> tuple[int, Any]:
         """Kind and data of a filled object; a fault when it no longer exists."""

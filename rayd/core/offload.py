@@ -6,6 +6,7 @@ queue that a local worker would get. The other node decides: what it cannot begi
 (a *refusal*), and it never hands a task on to a third node.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from rayd.core import affinity
@@ -16,8 +17,9 @@ from rayd.core.foreign import Foreign
 from rayd.core.objects import AWAY
 from rayd.core.resources import Ledger
 from rayd.core.state import NodeState
+from rayd.core.streams import GENERATOR_INDEX, NONE_PICKLED
 from rayd.core.task import STREAMING, Spec, Task
-from rayd.errors import ACTOR_DIED, CANCELLED, NODE_DIED, fault
+from rayd.errors import ACTOR_DIED, CANCELLED, NODE_DIED, Fault, fault
 from rayd.ids import return_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import CALL, CANCEL, ERROR, FAR_DONE, FAULT, INLINE, REFUSE, RELEASE, STORED, SUBMIT
@@ -46,6 +48,9 @@ class Offload:
         self.foreign = foreign
         self.tasks = tasks
         self.out: dict[bytes, Channel] = {}
+        self.on_call_over: Callable[[Task], None] = lambda task: None
+        # Calls of processes here that were sent away and came back: who is to hear of the result, and how they went.
+        self._own: dict[bytes, tuple[int, Channel]] = {}
         self._counts: dict[tuple[int, int], int] = {}
 
     # ---- handing out -------------------------------------------------------------------------------------------------
@@ -66,7 +71,7 @@ class Offload:
                 if task.conn in self.channels.by_conn or task.conn not in self.state.conns:
                     kept.append(task)
                     continue
-                self.send(task, member)
+                self.send(task, self.channels.to(spec.job, member))
                 room -= 1
         spec.queue.extendleft(reversed(kept))
 
@@ -104,16 +109,15 @@ class Offload:
             return False
         if not channel.member.could(task.spec.demand) or self._room(task.spec, channel.member) <= 0:
             return False
-        self.send(task, channel.member)
+        self.send(task, self.channels.to(task.spec.job, channel.member))
         return True
 
-    def send(self, task: Task, member: Member) -> None:
+    def send(self, task: Task, channel: Channel) -> None:
         """Let another node run a task, or serve a call."""
         spec = task.spec
-        channel = self.channels.to(spec.job, member)
         self.channels.announce(channel, spec)
         deps = task.deps or []
-        returns = _returns(task)
+        returns = returns_of(task)
         pins = task.pins or []
         contained = [oid for oid in pins if oid not in deps and oid != task.args_oid and oid not in returns]
         # While it is away its results stay known here: should it be sent back, somebody there may wait for them.
@@ -121,12 +125,15 @@ class Offload:
         body = (spec.cid, task.args, task.args_oid, deps, contained)
         message = (SUBMIT, task.tid, *body) if task.actor is None else (CALL, task.tid, task.actor, *body)
         self.state.effects.sends[channel.conn].append(message)
+        self._count_out(task, channel)
+
+    def _count_out(self, task: Task, channel: Channel) -> None:
         channel.tasks[task.tid] = task
         self.out[task.tid] = channel
-        key = (spec.cid, member.number)
+        key = (task.spec.cid, channel.member.number)
         self._counts[key] = self._counts.get(key, 0) + 1
 
-    def _back(self, channel: Channel, tid: bytes) -> Task | None:
+    def back(self, channel: Channel, tid: bytes) -> Task | None:
         """A task is not at the other node any more."""
         task = channel.tasks.pop(tid, None)
         if task is None:
@@ -143,24 +150,35 @@ class Offload:
         """FAR_DONE: another node has finished a task of ours."""
         channel = self.channels.by_conn[conn]
         check_rows(rows)
-        task = self._back(channel, tid)
+        task = self.back(channel, tid)
         kept = [return_id(tid, index) for index, (kind, _, held) in enumerate(rows, 1) if kind == STORED or held]
         if task is None or task.done:
             if kept:
                 self.state.effects.sends[conn].append((RELEASE, kept))
+            if task is not None and task.actor is not None:
+                self.on_call_over(task)
             return
         spec = task.spec
         spec.observe(run_us)
         self.state.finished[spec.name] = self.state.finished.get(spec.name, 0) + 1
         if len(rows) == 1 and rows[0][0] >= ERROR:
             self.tasks.finish(task, rows[0][0], rows[0][1], None)
-            return
+        elif spec.num_returns == STREAMING:
+            self.tasks.finish(task, INLINE, NONE_PICKLED, None)
+        else:
+            self._fill_all(conn, task, rows)
+            self.report(task, run_us)
+            self.tasks.settle(task)
+        if task.actor is not None:
+            self.on_call_over(task)
+
+    def _fill_all(self, conn: int, task: Task, rows: list[Any]) -> None:
+        spec = task.spec
         if len(rows) != max(spec.num_returns, 0):
             raise ProtocolError(f"FAR_DONE has {len(rows)} results for {spec.num_returns} returns")
         task.done = True
         for index, (kind, data, contained) in enumerate(rows, 1):
-            self._fill(conn, return_id(tid, index), kind, data, contained)
-        self.tasks.settle(task)
+            self._fill(conn, return_id(task.tid, index), kind, data, contained)
 
     def _fill(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
         objects = self.state.objects
@@ -177,6 +195,23 @@ class Offload:
         else:
             objects.fill(oid, kind, data, None)
 
+    def item(self, conn: int, tid: bytes, index: int, kind: int, data: Any, contained: list[bytes]) -> None:
+        """FAR_ITEM: a task of ours has yielded elsewhere."""
+        check_rows([[kind, data, contained]])
+        oid = return_id(tid, index + 1)
+        objects = self.state.objects
+        channel = self.out.get(tid)
+        kept = kind == STORED or bool(contained)
+        if channel is not None and channel.conn == conn and self.tasks.streams.expects(tid, index):
+            new = self.foreign.introduce(conn, contained)
+            self.tasks.streams.item(tid, AWAY if kind == STORED else kind, data, contained)
+            self.foreign.forget_unheld(new)
+            if kind == STORED and oid in objects.entries:
+                self.foreign.source[oid] = conn
+                kept = False
+        if kept:
+            self.state.effects.sends[conn].append((RELEASE, [oid]))
+
     def refused(self, conn: int, tids: list[bytes], held: list[bytes], free: dict[str, float]) -> None:
         """REFUSE: another node cannot begin these now."""
         channel = self.channels.by_conn[conn]
@@ -184,7 +219,7 @@ class Offload:
         member = channel.member
         member.free = Ledger(free)
         for tid in reversed(tids):
-            task = self._back(channel, tid)
+            task = self.back(channel, tid)
             if task is not None:
                 member.refused[task.spec.cid] = None
                 self.tasks.queue_again(task)
@@ -201,7 +236,7 @@ class Offload:
         """A channel has ended, and with it what ran at its other end for us."""
         who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
         for tid in list(channel.tasks):
-            task = self._back(channel, tid)
+            task = self.back(channel, tid)
             if task is None or task.done:
                 continue
             gone = f"{who}, which has died or cannot be reached any more"
@@ -225,27 +260,66 @@ class Offload:
                 text = f"Task {name} was cancelled: the node that submitted it has gone."
                 self.tasks.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
 
+    def come_back(self, conn: int, tid: bytes) -> Task | None:
+        """Another node lets a call run here; our task if a process here has made the call."""
+        channel = self.out.get(tid)
+        task = self.back(channel, tid) if channel is not None else None
+        if channel is None or task is None:
+            return None
+        self._own[tid] = conn, channel
+        self.state.objects.hold(conn, returns_of(task))
+        return task
+
+    def is_own(self, task: Task) -> bool:
+        """Whether a task has come back and runs here."""
+        return task.tid in self._own
+
+    def go_back(self, task: Task, why: Fault) -> None:
+        """What was to run a task that came back does so no more: it waits elsewhere again, if there is still
+        somebody.
+        """
+        conn, channel = self._own.pop(task.tid)
+        self.state.objects.release(conn, returns_of(task))
+        task.worker = 0
+        if channel.conn in self.channels.by_conn:
+            self._count_out(task, channel)
+        else:
+            self.tasks.finish(task, FAULT, why, None)
+
     def report(self, task: Task, run_us: int) -> None:
-        """A task that runs for another node has ended."""
+        """A task has ended: if it was for another node, that hears of it."""
+        conn = task.conn if task.conn in self.channels.by_conn else 0
+        if task.tid in self._own:
+            conn, _ = self._own.pop(task.tid)
+        if conn in self.state.conns:
+            self._report_to(conn, task, run_us)
+
+    def _report_to(self, conn: int, task: Task, run_us: int) -> None:
         objects = self.state.objects
         rows: list[list[Any]] = []
         over = []
+        if task.spec.num_returns == STREAMING:
+            failure = self.tasks.streams.failure(task.tid)
+            rows = [[*failure, []]] if failure is not None else []
+            over = [return_id(task.tid, GENERATOR_INDEX)]
         for index in range(1, max(task.spec.num_returns, 0) + 1):
             oid = return_id(task.tid, index)
             entry = objects.entries.get(oid)
             if entry is None:  # nobody there wants it any more
-                rows.append([INLINE, b"\x80\x05N.", []])
+                rows.append([INLINE, NONE_PICKLED, []])
                 continue
             entry.read = True
             contained = list(entry.contained or ())
-            data = entry.data[1:] if entry.kind == STORED else entry.data
-            rows.append([entry.kind, data, contained])
-            if entry.kind != STORED and not contained:
+            if entry.kind in (STORED, AWAY):
+                rows.append([STORED, entry.data[-1:], contained])
+                continue
+            rows.append([entry.kind, entry.data, contained])
+            if not contained:
                 over.append(oid)
         if rows and all(row[0] >= ERROR for row in rows):
             rows = rows[:1]
-        self.state.effects.sends[task.conn].append((FAR_DONE, task.tid, rows, run_us))
-        objects.release(task.conn, over)
+        self.state.effects.sends[conn].append((FAR_DONE, task.tid, rows, run_us))
+        objects.release(conn, over)
 
     def refuse(self, spec: Spec) -> None:
         """Send back what others gave us of a spec when nothing of it runs here and nothing can begin."""
@@ -261,13 +335,21 @@ class Offload:
             spec.queue.extend(kept)
             self.cluster.tell_again()
         for conn, tasks in by_conn.items():
-            returns = [oid for task in tasks for oid in _returns(task)]
-            for task in tasks:
-                task.done = True
-                self.tasks.settle(task)
-            held = [oid for oid in returns if oid in self.state.objects.entries and self.foreign.returned(conn, oid)]
+            held = self.give_back(conn, tasks)
             refusal = (REFUSE, [task.tid for task in tasks], held, self.state.ledger.available())
             self.state.effects.sends[conn].append(refusal)
+
+    def give_back(self, conn: int, tasks: Iterable[Task]) -> list[bytes]:
+        """Tasks that another node gave us are its own again; what of their results somebody here refers to."""
+        returns: list[bytes] = []
+        for task in tasks:
+            task.done = True
+            self.tasks.settle(task)
+            if task.spec.num_returns == STREAMING:
+                self.tasks.streams.forget(task.tid)
+                returns.append(return_id(task.tid, GENERATOR_INDEX))
+            returns += returns_of(task)
+        return self.foreign.all_returned(conn, returns)
 
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
@@ -275,15 +357,17 @@ class Offload:
             assert tid in channel.tasks, f"the task {tid.hex()} is nowhere"
         assert sum(len(channel.tasks) for channel in self.channels.by_conn.values()) == len(self.out)
         assert sum(self._counts.values()) == len(self.out), "tasks elsewhere are miscounted"
+        assert not self._own.keys() & self.out.keys(), "a call is both here and elsewhere"
 
 
-def _returns(task: Task) -> list[bytes]:
+def returns_of(task: Task) -> list[bytes]:
+    """Ids of what a task returns, one by one."""
     return [return_id(task.tid, index) for index in range(1, max(task.spec.num_returns, 0) + 1)]
 
 
 def may_leave(spec: Spec) -> bool:
-    """Whether tasks of a spec may run elsewhere at all: streams stay with their consumer, groups are of one node."""
-    return spec.num_returns != STREAMING and bool(spec.demand) and not spec.options.get("placement_group")
+    """Whether tasks of a spec may run elsewhere at all: groups are of one node."""
+    return bool(spec.demand) and not spec.options.get("placement_group")
 
 
 def accepts(spec: Spec, member: Member) -> bool:

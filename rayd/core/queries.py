@@ -169,7 +169,7 @@ class Queries:
         arena = self.state.objects.arena
         return {
             "workers": len(self.state.pool.workers),
-            "actors": sum(actor.state is ActorState.ALIVE for actor in self.actors.by_id.values()),
+            "actors": sum(a.state is ActorState.ALIVE and a.host is None for a in self.actors.by_id.values()),
             "objects": len(self.state.objects.entries),
             "store_used": arena.used,
             "store_capacity": arena.capacity,
@@ -291,12 +291,13 @@ def _sum(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _actor_row(actor: Actor) -> dict[str, Any]:
+    runner = actor.worker or actor.host
     return {
         "actor_id": actor.aid,
         "state": actor.state.name,
         "name": actor.name,
         "class_name": actor.spec.name,
-        "pid": actor.worker.pid if actor.worker else 0,
+        "pid": runner.pid if runner else 0,
         "restarts": actor.restarts,
     }
 

@@ -18,7 +18,7 @@ Payload kinds (field ``kind`` below):
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 Message: TypeAlias = Sequence[Any]
 
@@ -54,7 +54,7 @@ RESUMED: Final = 14  # ()
 CANCEL: Final = 15  # (oid, force, recursive)
 KILL: Final = 16  # (actor_id, no_restart)
 STREAM_WANT: Final = 17  # (task_id)  -> STREAM_ITEM for each, then STREAM_END
-STREAM_ACK: Final = 18  # (task_id, consumed)  back-pressure
+STREAM_ACK: Final = 18  # (task_id, consumed)  back-pressure; -1: no more is wanted
 RPC: Final = 19  # (req, method, params map)  -> REPLY; everything that is not hot
 AUTH: Final = 21  # (version, scope, expiry, challenge)  over TCP, before HELLO  -> CHALLENGE or REFUSED
 PROOF: Final = 22  # (proof)  the answer to CHALLENGE; HELLO may follow at once
@@ -76,13 +76,17 @@ MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive]])  the head 
 FAR_VALUE: Final = 42  # (oid, kind, data, contained)  the answer to WANT of a node; STORED: data is [size]
 FAR_DONE: Final = 43  # (task_id, [[kind, data, contained]], run_us)  results; of an error one row for all of them
 REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin here now; these results are held here
+HOST: Final = 45  # (actor_id, key, args, args_oid, deps, contained)  run an actor of mine -> HOSTED, more than once
+HOSTED: Final = 46  # (actor_id, state, why map, [task_id] unbegun, [oid])  what becomes of it; results as in REFUSE
+FAR_ITEM: Final = 48  # (task_id, index, kind, data, contained)  a streamed item; STORED: data is [size]
+UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
 WELCOME: Final = 64  # (info map)
 REFUSED: Final = 65  # (fault map)
 VALUE: Final = 66  # (oid, kind, data)
 REPLY: Final = 67  # (req, ok, value)  value is a fault map when not ok
-STREAM_ITEM: Final = 68  # (task_id, index, kind, data)
+STREAM_ITEM: Final = 68  # (task_id, index, kind, data)  kind < 0: it is complete elsewhere, ask with WANT
 STREAM_END: Final = 69  # (task_id, count)
 STOP_TASK: Final = 70  # (task_id)  interrupt it if it is the running one
 CREDIT: Final = 71  # (task_id, consumed)  a streaming task may go on
@@ -142,6 +146,10 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     FAR_VALUE: _variants(bytes, int, (bytes, list, dict), list),
     FAR_DONE: _variants(bytes, list, int),
     REFUSE: _variants(list, list, dict),
+    HOST: _variants(bytes, int, bytes, bytes, list, list),
+    HOSTED: _variants(bytes, int, dict, list, list),
+    UNHOST: _variants(bytes),
+    FAR_ITEM: _variants(bytes, int, int, (bytes, list, dict), list),
     WELCOME: _variants(dict),
     REFUSED: _variants(dict),
     VALUE: _variants(bytes, int, (bytes, list, dict)),

@@ -193,7 +193,8 @@ class Client:
 
     def _on_item(self, tid: bytes, index: int, kind: int, data: Any) -> None:
         ref = self.intern(tid + (index + 1).to_bytes(4, "little"))  # the daemon already counts our hold
-        self.fill(ref, kind, data)
+        if kind >= 0:
+            self.fill(ref, kind, data)
         stream = self.streams.get(tid)
         if stream is not None:
             stream._on_item(ref)

@@ -169,16 +169,20 @@ class Peer:
         self.send((m.SUBMIT, tid, key, args, args_oid, list(deps), list(contained)))
         return tid
 
-    def create(self, key: int, *, deps: Iterable[bytes] = (), contained: Iterable[bytes] = ()) -> bytes:
+    def create(
+        self, key: int, *, args_oid: bytes = b"", deps: Iterable[bytes] = (), contained: Iterable[bytes] = ()
+    ) -> bytes:
         """Create an actor; returns its id."""
         aid = self._nonce(6) + next(self._tasks).to_bytes(4, "big") + self.job
-        self.request(lambda req: (m.CREATE, req, aid, key, b"", b"", list(deps), list(contained)))
+        self.request(lambda req: (m.CREATE, req, aid, key, b"", args_oid, list(deps), list(contained)))
         return aid
 
-    def call(self, aid: bytes, key: int, args: bytes = b"", *, deps: Iterable[bytes] = ()) -> bytes:
+    def call(
+        self, aid: bytes, key: int, args: bytes = b"", *, args_oid: bytes = b"", deps: Iterable[bytes] = ()
+    ) -> bytes:
         """Call an actor's method; returns the call's id."""
         tid = self.new_tid()
-        self.send((m.CALL, tid, aid, key, args, b"", list(deps), []))
+        self.send((m.CALL, tid, aid, key, args, args_oid, list(deps), []))
         return tid
 
     def cancel(self, tid: bytes, *, force: bool = False, recursive: bool = True) -> None:

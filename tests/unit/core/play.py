@@ -4,7 +4,8 @@ Every choice is drawn from the ``random.Random`` that is passed in: Hypothesis p
 test of determinism a seeded one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -179,8 +180,23 @@ class Play:
         key = client.key("task", index)
         args = bytes(rng.choice([0, 10, 60_000]))
         for _ in range(rng.choice([1, 1, 4])):
-            tid = client.peer.submit(key, args, deps=self.some(rng, client.held), contained=self.some(rng, client.held))
+            with self.stored_arguments(client, rng) as args_oid:
+                deps, contained = self.some(rng, client.held), self.some(rng, client.held)
+                tid = client.peer.submit(key, args, args_oid=args_oid, deps=deps, contained=contained)
             client.awaits(tid, SPECS[index].get("num_returns", 1))
+
+    @contextmanager
+    def stored_arguments(self, client: Client, rng: Random) -> Iterator[bytes]:
+        """Now and then, large arguments: an object that nobody but the task holds."""
+        args_oid = b""
+        if rng.randrange(6) == 0:
+            with suppress(RefusedError):  # the store is full
+                args_oid = client.peer.store(3_000)
+        try:
+            yield args_oid
+        finally:
+            if args_oid:
+                client.peer.release(args_oid)
 
     def put(self, rng: Random) -> None:
         client = self.client(rng)
@@ -250,7 +266,10 @@ class Play:
         client = self.client(rng)
         index = rng.randrange(len(CLASSES))
         try:
-            aid = client.peer.create(client.key("class", index), deps=self.some(rng, client.held))
+            with self.stored_arguments(client, rng) as args_oid:
+                aid = client.peer.create(
+                    client.key("class", index), args_oid=args_oid, deps=self.some(rng, client.held)
+                )
         except RefusedError as refused:
             assert refused.fault["code"] == "name_taken"
             return
@@ -264,7 +283,8 @@ class Play:
             index = rng.randrange(len(METHODS))
             key = client.key("method", index)
             for _ in range(rng.choice([1, 1, 4])):
-                tid = client.peer.call(aid, key, deps=self.some(rng, client.held))
+                with self.stored_arguments(client, rng) as args_oid:
+                    tid = client.peer.call(aid, key, args_oid=args_oid, deps=self.some(rng, client.held))
                 client.awaits(tid, METHODS[index].get("num_returns", 1))
 
     def kill(self, rng: Random) -> None:

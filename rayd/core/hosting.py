@@ -1,0 +1,153 @@
+"""Actors of this node that another one runs, because it has the room.
+
+The node on which an actor was created stays its *home*: its number is part of the actor's id, so calls from anywhere
+come here; here they wait, in order, and here it is decided whether it is started again. Its *host* only runs it: the
+mailbox of its process is another mailbox behind this one, and of what it has been sent and has not answered when it
+goes, the home makes the best, as of what a worker of its own has had.
+"""
+
+from typing import Any
+
+from rayd.core.actor import Actors
+from rayd.core.actor_faults import died
+from rayd.core.actor_record import Actor, ActorState, Host
+from rayd.core.channels import Channel, Channels
+from rayd.core.cluster import Cluster, Member
+from rayd.core.guests import ALIVE, DEAD, REFUSED
+from rayd.core.offload import Offload, accepts
+from rayd.core.resources import Ledger
+from rayd.core.state import Conn, NodeState
+from rayd.core.task import Spec, Task
+from rayd.wire.messages import HOST, KILL, UNHOST
+
+
+class Hosting:
+    """The hosts of a node's actors.
+
+    Args:
+        state: the node's tables.
+        cluster: the other nodes.
+        channels: the ways to them.
+        offload: calls under way to them.
+        actors: of this node.
+    """
+
+    def __init__(
+        self, state: NodeState, cluster: Cluster, channels: Channels, offload: Offload, actors: Actors
+    ) -> None:
+        self.state = state
+        self.cluster = cluster
+        self.channels = channels
+        self.offload = offload
+        self.actors = actors
+
+    # ---- what the actors need (``rayd.core.elsewhere.Hosts``) --------------------------------------------------------
+
+    def place(self, actor: Actor) -> bool:
+        """Give an actor for which there is no room here to a node that seems to have it; whether there is one."""
+        if not may_be_hosted(actor.spec):
+            return False
+        for member in self.cluster.others():
+            if actor.spec.cid not in member.refused and _has_room(member, actor):
+                self._give(actor, member)
+                return True
+        return False
+
+    def _give(self, actor: Actor, member: Member) -> None:
+        creation, spec = actor.creation, actor.spec
+        for demand in (spec.demand, actor.placement):
+            if member.free.fits(demand):
+                member.free.take(demand)
+                break
+        channel = self.channels.to(spec.job, member)
+        self.channels.announce(channel, spec)
+        deps = creation.deps or []
+        contained = [oid for oid in creation.pins or () if oid not in deps and oid != creation.args_oid]
+        message = (HOST, actor.aid, spec.cid, creation.args, creation.args_oid, deps, contained)
+        self.state.effects.sends[channel.conn].append(message)
+        actor.host = Host(channel)
+        actor.state = ActorState.STARTING
+
+    def send(self, actor: Actor, task: Task) -> None:
+        """Give the host of an actor a call."""
+        assert actor.host is not None
+        actor.host.inflight[task.tid] = task
+        self.offload.send(task, actor.host.channel)
+
+    def kill(self, actor: Actor, no_restart: bool) -> None:
+        """The actor's process is to die."""
+        assert actor.host is not None
+        self.state.effects.sends[actor.host.channel.conn].append((KILL, actor.aid, no_restart))
+
+    def let_end(self, actor: Actor) -> None:
+        """The actor is to end when it has done what it has been given."""
+        assert actor.host is not None
+        self.state.effects.sends[actor.host.channel.conn].append((UNHOST, actor.aid))
+
+    # ---- what the hosts say ------------------------------------------------------------------------------------------
+
+    def answered(self, task: Task) -> None:
+        """A call has come to its end elsewhere; perhaps it was one of an actor of ours."""
+        actor = self.actors.by_id.get(task.actor or b"")
+        if actor is not None and actor.host is not None and actor.host.inflight.pop(task.tid, None) is not None:
+            self.actors.pump(actor)
+
+    def told(self, conn: Conn, message: Any) -> None:
+        """HOSTED."""
+        _, aid, state, why, unbegun, held = message
+        channel = self.channels.by_conn[conn.conn]
+        actor = self.actors.by_id.get(aid)
+        mine = actor is not None and actor.host is not None and actor.host.channel is channel
+        if state == ALIVE:
+            if actor is not None and actor.host is not None and mine:
+                actor.host.pid = int(why["pid"])
+                self.actors.alive(actor, bytes(why["value"]))
+            return
+        self.state.objects.hold(conn.conn, held)
+        tasks = self._take_back(channel, aid)
+        if actor is None or not mine:  # it was to end: what it had been sent has ended with it
+            return
+        if state == REFUSED:
+            channel.member.free = Ledger(why["free"])
+            channel.member.refused[actor.spec.cid] = None
+            actor.host = None
+            actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
+            self.actors.place_soon(actor)
+            return
+        if state == DEAD:
+            actor.restarts_left = 0
+        fresh = set(unbegun)
+        self._lost(actor, why, [t for t in tasks if t.tid not in fresh], [t for t in tasks if t.tid in fresh])
+
+    def _take_back(self, channel: Channel, aid: bytes) -> list[Task]:
+        """What a host had been sent for an actor that it does not run any more."""
+        tasks = [task for task in channel.tasks.values() if task.actor == aid]
+        for task in tasks:
+            self.offload.back(channel, task.tid)
+        return [task for task in tasks if not task.done]
+
+    def _lost(self, actor: Actor, why: dict[str, Any], read: list[Task], fresh: list[Task]) -> None:
+        actor.host = None
+        self.actors.lost(actor, why, read, fresh)
+        self.state.dirty = True
+
+    def lost(self, channel: Channel) -> None:
+        """A channel has ended, and with it what ran at its other end."""
+        for actor in list(self.actors.by_id.values()):
+            if actor.host is None or actor.host.channel is not channel:
+                continue
+            if self.state.is_abandoned(actor.creation):
+                actor.restarts_left = 0
+            where = f"node {channel.member.node_id.hex()} at {channel.member.address}"
+            why = died(actor, f"it ran on {where}, which has died or cannot be reached any more")
+            self._lost(actor, why, self._take_back(channel, actor.aid), [])
+
+
+def may_be_hosted(spec: Spec) -> bool:
+    """Whether an actor of a spec may run on another node than that of its creator."""
+    return not spec.options.get("detached") and not spec.options.get("placement_group")
+
+
+def _has_room(member: Member, actor: Actor) -> bool:
+    fits = all(member.free.fits(demand) for demand in (actor.placement, actor.spec.demand))
+    return fits and accepts(actor.spec, member)
