@@ -13,10 +13,11 @@ Rules
 """
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from rayd.core.actor_faults import died, out_of_scope, unavailable, unknown, worker_died
-from rayd.core.actor_record import Actor, ActorState, handle_info
+from rayd.core.actor_record import Actor, ActorState
 from rayd.core.allotment import Allotment, fitting
 from rayd.core.call_order import may_wait
 from rayd.core.dispatch import Dispatcher
@@ -31,7 +32,7 @@ from rayd.core.worker import Worker, WorkerState
 from rayd.errors import ACTOR_DIED, WORKER_CRASHED, Fault, fault
 from rayd.ids import actor_object_id
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import ERROR, FAULT, INLINE, REPLY, RETRYABLE, STOP_TASK, STORED
+from rayd.wire.messages import ERROR, FAULT, INLINE, RETRYABLE, STOP_TASK, STORED
 
 
 class Actors:
@@ -53,7 +54,7 @@ class Actors:
         self.hosts: Hosts
         self.guests: Guests
         self._on_death = on_death
-        self._serial = 0
+        self._serials = count(1)
 
     # ---- creation ----------------------------------------------------------------------------------------------------
 
@@ -73,7 +74,7 @@ class Actors:
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
         creation.stays = True
         creation.missing = objects.subscribe(creation, deps)
-        text = self.state.whyever_not(spec, actor.placement, f"actor {actor.title()}")
+        text = self.state.why_never(spec, actor.placement, f"actor {actor.title()}")
         if text:
             self.state.warn(spec.job, text)
         if creation.missing == 0:
@@ -83,8 +84,8 @@ class Actors:
     def add(self, creation: Task, namespace: str) -> Actor:
         """Know an actor from now on."""
         assert creation.actor is not None
-        self._serial += 1
-        actor = self.by_id[creation.actor] = Actor(creation.actor, creation.spec, creation, namespace, self._serial)
+        actor = self.by_id[creation.actor] = Actor(creation.actor, creation.spec, creation, namespace)
+        actor.serial = next(self._serials)
         return actor
 
     def place_soon(self, actor: Actor) -> None:
@@ -110,12 +111,13 @@ class Actors:
         reserved: list[tuple[Allotment, list[int], Demand]] = []
         for actor in sorted(self.placing.values(), key=lambda actor: actor.serial):
             aid, spec = actor.aid, actor.spec
+            if self.far is not None and not actor.home and self.hosts.place(actor):
+                del self.placing[aid]
+                continue
             source = fitting(spec.sources, actor.placement, spec.demand)
             if source is None:
                 if actor.home:
                     self.guests.refuse(actor)
-                elif self.far is not None and self.hosts.place(actor):
-                    del self.placing[aid]
                 continue
             key = (spec.job, spec.env)
             worker = state.pool.take_idle(key)
@@ -128,8 +130,8 @@ class Actors:
             self._start_on(actor, worker, source)
         for source, gpus, demand in reserved:
             source.give(demand, gpus)
-        for key, count in wanted.items():
-            self.tasks.starts.want(key, count)
+        for key, number in wanted.items():
+            self.tasks.starts.want(key, number)
 
     def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
         """Actors that wait for a worker that cannot be had die."""
@@ -380,6 +382,7 @@ class Actors:
             return
         actor.restarts_left -= actor.restarts_left > 0
         actor.restarts += 1
+        actor.serial = next(self._serials)  # behind those that have not run at all
         actor.state = ActorState.RESTARTING
         self.place_soon(actor)
 
@@ -471,7 +474,7 @@ class Actors:
     def end_in_group(self, gid: bytes, why: Fault) -> None:
         """A placement group is removed: its actors end with it, without a restart."""
         for actor in list(self.by_id.values()):
-            if actor.spec.options.get("placement_group") != gid or actor.state is ActorState.DEAD:
+            if actor.spec.group != gid or actor.home or actor.state is ActorState.DEAD:
                 continue
             runner = actor.worker or actor.host
             self._kill(actor, "its placement group was removed")
@@ -480,12 +483,6 @@ class Actors:
                 continue
             text = f"The actor {actor.title()} died: {why['message']}"
             self.die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), pid=runner.pid, intended=True))
-
-    def reply_exists(self, conn: Conn, req: int, actor: Actor) -> None:
-        """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""
-        self.state.objects.hold(conn.conn, [actor_object_id(actor.aid)])
-        actor.closing = False
-        self.state.effects.sends[conn.conn].append((REPLY, req, True, handle_info(actor)))
 
     def forget_dead(self, aid: bytes) -> None:
         """Nothing refers to a dead actor any more."""

@@ -47,7 +47,7 @@ class Actor:
         aid: actor id.
         spec: its class; options carry name, lifetime, restarts and concurrency.
         creation: the task that runs ``__init__``, kept for restarts.
-        serial: in the order in which the node has heard of its actors.
+        serial: order in which actors are given a place.
         queue: calls that may be mailed, in order.
         stalled: calls of a caller whose first one waits for an argument.
         worker: the process that runs it, if that is one of this node.
@@ -82,10 +82,10 @@ class Actor:
         "worker",
     )
 
-    def __init__(self, aid: bytes, spec: Spec, creation: Task, namespace: str, serial: int) -> None:
+    def __init__(self, aid: bytes, spec: Spec, creation: Task, namespace: str) -> None:
         options = spec.options
         self.aid = aid
-        self.serial = serial
+        self.serial = 0
         self.spec = spec
         self.creation = creation
         self.state = ActorState.PENDING

@@ -40,9 +40,10 @@ class Channel:
         exported: functions that the other end has from here.
         announced: specs that the other end has from here.
         tasks: tasks and calls that the other end runs for this one, by id.
+        stands: the connection has come about.
     """
 
-    __slots__ = ("announced", "conn", "exported", "job", "member", "tasks")
+    __slots__ = ("announced", "conn", "exported", "job", "member", "stands", "tasks")
 
     def __init__(self, conn: int, member: Member, job: bytes) -> None:
         self.conn = conn
@@ -51,6 +52,7 @@ class Channel:
         self.exported: set[bytes] = set()
         self.announced: set[int] = set()
         self.tasks: dict[bytes, Task] = {}
+        self.stands = False
 
 
 class Channels:
@@ -100,7 +102,7 @@ class Channels:
             if home_of_job(conn.job) == self.state.number:
                 raise ProtocolError(f"the job {conn.job.hex()} has ended")  # and the other node will soon hear of it
             self.begin_job(conn.job, conn.conn, info)
-        self._add(conn, member)
+        self._add(conn, member).stands = True
 
     def _add(self, conn: Conn, member: Member) -> Channel:
         self.state.conns[conn.conn] = conn

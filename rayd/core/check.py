@@ -30,6 +30,7 @@ def check(node: "Node") -> None:
     state.gpus.check()
     state.objects.check()
     node.groups.check()
+    node.bundles.check()
     node.neighbours.check()
     tasks = {task.tid: task for task in known_tasks(node)}
     _check_holds(node, tasks)
@@ -100,9 +101,9 @@ def _check_store(node: "Node") -> None:
 def _check_resources(node: "Node") -> None:
     """Whatever resources come from, what is free there and what was taken are all there is."""
     whole = node.state.whole
-    reserved = [pair for group in node.groups.by_id.values() for pair in zip(group.demands, group.gpus, strict=False)]
+    reserved = [(bundle.demand, bundle.gpus) for bundle in node.bundles.all()]
     _check_allotment(node, whole, reserved)
-    bundles = [bundle for group in node.groups.by_id.values() for bundle in group.bundles]
+    bundles = [bundle.allotment for bundle in node.bundles.all()]
     for bundle in bundles:
         _check_allotment(node, bundle, [])
     for worker in node.state.pool.workers.values():

@@ -35,9 +35,10 @@ class Member:
         alive: it has not left.
         heard_at: when it last said something, in ns.
         refused: specs of which it could not begin any more tasks, until its next word.
+        doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
     """
 
-    __slots__ = ("alive", "facts", "free", "heard_at", "load", "number", "refused", "totals")
+    __slots__ = ("alive", "doubtful", "facts", "free", "heard_at", "load", "number", "refused", "totals")
 
     def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
         self.number = number
@@ -48,6 +49,7 @@ class Member:
         self.alive = True
         self.heard_at = now
         self.refused: dict[int, None] = {}
+        self.doubtful = False
 
     def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
         """Its latest word of itself."""
@@ -55,6 +57,7 @@ class Member:
         self.load = load
         self.heard_at = now
         self.refused.clear()
+        self.doubtful = False
 
     @property
     def address(self) -> str:
@@ -64,6 +67,11 @@ class Member:
     @property
     def node_id(self) -> bytes:
         return bytes(self.facts.get("node_id", b""))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those with which it was started."""
+        return dict(self.facts.get("labels") or {})
 
     def row(self) -> list[Any]:
         """As it travels in MEMBERS."""
@@ -96,6 +104,7 @@ class Cluster:
         self._changed: dict[int, Member] = {}
         self.load: Callable[[], dict[str, Any]] = dict
         self._load: dict[str, Any] = {}
+        self._turns: dict[int, int] = {}
         self._load_at = -BEAT_NS
         self._become(HEAD)
 
@@ -113,6 +122,27 @@ class Cluster:
         for member in self.members.values():
             if member.alive and member.number != self.state.number:
                 yield member
+
+    def next_in_turn(self, cid: int, numbers: list[int]) -> int:
+        """Which of some nodes is to have the next task or actor of a spec that is spread."""
+        last = self._turns.get(cid, -1)
+        chosen = min(numbers, key=lambda number: (number <= last, number))
+        self._turns[cid] = chosen
+        return chosen
+
+    # ---- the head's connections ------------------------------------------------------------------------------------
+
+    def conns(self) -> list[int]:
+        """In the head: connections of the other nodes."""
+        return list(self._conns)
+
+    def member_of(self, conn: int) -> Member | None:
+        """In the head: who has joined by a connection."""
+        return self.members.get(self._conns.get(conn, -1))
+
+    def conn_of(self, number: int) -> int:
+        """In the head: the connection of a node that lives; 0 if there is none."""
+        return next((conn for conn, other in self._conns.items() if other == number), 0)
 
     def find(self, node_id: bytes) -> Member | None:
         """The node with that id."""
@@ -144,7 +174,7 @@ class Cluster:
 
     def view(self, conn: Conn, message: Any) -> None:
         """VIEW of a member."""
-        member = self.members.get(self._conns.get(conn.conn, -1))
+        member = self.member_of(conn.conn)
         if member is None:  # taken for dead meanwhile
             return
         member.is_now(message[1], message[2], self.state.now)

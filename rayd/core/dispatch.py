@@ -45,7 +45,7 @@ class Dispatcher:
         self.actor_ready: Callable[[Task], None] = _unset
         # Bound by what knows of other nodes; None while there are none.
         self.overflow: Callable[[Spec], None] | None = None
-        self.nearer: Callable[[Task], bool] | None = None
+        self.place: Callable[[Task], bool] | None = None
         self.report: Callable[[Task, int], None] | None = None
 
     # ---- submission --------------------------------------------------------------------------------------------------
@@ -99,12 +99,16 @@ class Dispatcher:
             return
         if task.done:
             return
-        if task.deps is not None or task.args_oid:
-            if self.fail_on_bad_argument(task):
-                return
-            if self.nearer is not None and not task.stays and self.nearer(task):
-                return
+        if (task.deps is not None or task.args_oid) and self.fail_on_bad_argument(task):
+            return
         spec = task.spec
+        if (
+            self.place is not None
+            and not task.stays
+            and (task.deps or task.args_oid or spec.spread)
+            and self.place(task)
+        ):
+            return
         if spec.fault is not None:
             self.refuse(task)
             return
@@ -142,7 +146,7 @@ class Dispatcher:
         return task.done
 
     def _report_unsatisfiable(self, spec: Spec) -> None:
-        text = self.state.whyever_not(spec, spec.demand, f"task {spec.name}")
+        text = self.state.why_never(spec, spec.demand, f"task {spec.name}")
         if text:
             spec.reported = True
             self.state.warn(spec.job, text)
@@ -213,7 +217,7 @@ class Dispatcher:
         room = min(spec.depth, len(queue) // self.state.pool.size + 1) - len(worker.inflight)
         while room > 0 and queue:
             task = queue.popleft()
-            if task.done or (self.nearer is not None and self._fetch(task)):
+            if task.done or (self.place is not None and self._fetch(task)):
                 continue
             room -= 1
             self.mail(worker, task, room > 0 and bool(queue))

@@ -24,7 +24,7 @@ class Hosts(Protocol):
     """Other nodes that run actors of this one; see ``rayd.core.hosting``."""
 
     def place(self, actor: Actor) -> bool:
-        """There is no room for an actor here; whether another node runs it now."""
+        """An actor looks for a place; whether another node has it now."""
 
     def send(self, actor: Actor, task: Task) -> None:
         """Give the host of an actor a call."""

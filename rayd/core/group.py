@@ -1,39 +1,58 @@
-"""Placement groups of one node: bundles of resources that are taken together and given out on their own.
+"""The placement groups of a cluster: their life, which the head decides.
 
-Life: PENDING (the node has not all of it free) -> CREATED (each bundle is an allotment, from which tasks and actors
-take) -> REMOVED (nothing takes from it any more; what runs in it is killed).
+Life: PENDING (not all of it is free) -> CREATED (each bundle is reserved on a node) -> [RESCHEDULING (a node has died
+with its bundles) -> CREATED ...] -> REMOVED (nothing takes from it any more; what runs in it is killed).
 
 Rules
-* All bundles are taken in one step or none is.
+* All bundles that have no node are reserved, or none is: each node that is to have some is asked first (RESERVE), and
+  only when all have agreed does the group exist (GROUP). If one refuses, GROUP tells the others so.
 * Pending groups are tried in the order they came; one that does not fit holds back no other.
-* The bundles of a removed group are the node's again when the last worker that holds a part of them has gone.
 """
 
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
-from rayd.core.actor import Actors
-from rayd.core.allotment import Allotment
-from rayd.core.dispatch import Dispatcher
-from rayd.core.effect import KillWorker
-from rayd.core.faults import unsatisfiable
-from rayd.core.resources import UNITS_PER_ONE, Demand
-from rayd.core.state import NodeState
-from rayd.core.task import Spec
-from rayd.core.worker import Worker, WorkerState
+from rayd.core.bundles import Bundles
+from rayd.core.channels import home_of_job
+from rayd.core.cluster import Cluster, Member
+from rayd.core.faults import largest, unsatisfiable
+from rayd.core.packing import STRATEGIES, STRICT_PACK, STRICT_SPREAD, choose, together
+from rayd.core.resources import Demand, Ledger
+from rayd.core.state import Conn, NodeState
 from rayd.errors import GROUP_REMOVED, NAME_TAKEN, Fault, fault
 from rayd.ids import PLACEMENT_GROUP_ID_BYTES
+from rayd.wire.messages import GROUP, RESERVE
 
-STRATEGIES: Final = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 # Removed groups that the table still shows.
 REMOVED_KEPT: Final = 1_000
-FATE: Final = "its placement group was removed"
+NOWHERE: Final = -1
 
 
 class GroupState(IntEnum):
     PENDING = 0
     CREATED = 1
     REMOVED = 2
+    RESCHEDULING = 3
+
+
+class Trial:
+    """An attempt to reserve what a group lacks.
+
+    Attributes:
+        number: of the attempt, so that answers to an earlier one are known as such.
+        chosen: node of each bundle.
+        waiting: nodes that have not answered.
+        failed: one has refused, or died.
+    """
+
+    __slots__ = ("chosen", "failed", "number", "waiting")
+
+    def __init__(self, number: int, chosen: dict[int, int], waiting: list[int]) -> None:
+        self.number = number
+        self.chosen = chosen
+        self.waiting = dict.fromkeys(waiting)
+        self.failed = False
 
 
 class Group:
@@ -43,27 +62,27 @@ class Group:
         gid: group id.
         job: who made it.
         demands: what each bundle reserves.
-        bundles: the bundles as allotments, in order; empty until they are taken.
-        gpus: the GPUs taken for each bundle.
+        nodes: number of the node of each bundle, or ``NOWHERE``.
+        trial: an attempt that is under way.
         asked_at, created_at: in ns; 0 for not yet.
     """
 
     __slots__ = (
         "asked_at",
-        "bundles",
         "created_at",
         "demands",
         "detached",
         "gid",
-        "gpus",
         "job",
         "name",
         "namespace",
+        "nodes",
         "state",
         "strategy",
+        "trial",
     )
 
-    def __init__(self, gid: bytes, job: bytes, namespace: str, params: dict[str, Any], now: int) -> None:
+    def __init__(self, gid: bytes, job: bytes, namespace: str, params: Mapping[str, Any], now: int) -> None:
         self.gid = gid
         self.job = job
         self.name = str(params.get("name") or "")
@@ -71,11 +90,19 @@ class Group:
         self.strategy = str(params.get("strategy", "PACK"))
         self.detached = bool(params.get("detached"))
         self.demands = [Demand.of(bundle) for bundle in params["bundles"]]
-        self.bundles: list[Allotment] = []
-        self.gpus: list[list[int]] = []
+        self.nodes = [NOWHERE] * len(self.demands)
+        self.trial: Trial | None = None
         self.state = GroupState.PENDING
         self.asked_at = now
         self.created_at = 0
+        if len(gid) != PLACEMENT_GROUP_ID_BYTES:
+            raise ValueError("a group has an id of another length")
+        if self.strategy not in STRATEGIES or not self.demands or not all(self.demands):
+            raise ValueError("a group has a strategy and bundles that are not empty")
+
+    def lacking(self) -> dict[int, Demand]:
+        """The bundles that have no node."""
+        return {index: self.demands[index] for index, node in enumerate(self.nodes) if node == NOWHERE}
 
     def title(self) -> str:
         """How messages call it."""
@@ -86,126 +113,176 @@ class Group:
         text = f"The {self.title()} was removed. Create another group for what shall still run."
         return fault(GROUP_REMOVED, text, group_id=self.gid.hex())
 
+    def notice(self) -> dict[str, Any]:
+        """What nodes are told of it."""
+        over = self.removed() if self.state is GroupState.REMOVED else {}
+        return {"nodes": self.nodes, "bundles": [demand.to_floats() for demand in self.demands], "fault": over}
+
 
 class Groups:
-    """All placement groups of a node.
+    """All placement groups of a cluster; of no use except in its head.
 
     Args:
-        state: the node's tables.
-        tasks, actors: what runs in them.
+        state: the head's tables.
+        cluster: the nodes.
+        bundles: those of the head itself.
     """
 
-    def __init__(self, state: NodeState, tasks: Dispatcher, actors: Actors) -> None:
+    def __init__(self, state: NodeState, cluster: Cluster, bundles: Bundles) -> None:
         self.state = state
-        self.tasks = tasks
-        self.actors = actors
+        self.cluster = cluster
+        self.bundles = bundles
         self.by_id: dict[bytes, Group] = {}
         self.pending: dict[bytes, Group] = {}
-        self.leaving: dict[bytes, Group] = {}
         self._names: dict[tuple[str, str], Group] = {}
+        self._trials = 0
 
     # ---- creation ----------------------------------------------------------------------------------------------------
 
-    def create(self, job: bytes, namespace: str, params: dict[str, Any]) -> Fault | None:
-        """A new group; it is created as soon as all of it is free. Returns why not.
+    def create(self, job: bytes, namespace: str, params: Mapping[str, Any]) -> tuple[Fault | None, str]:
+        """A new group; it is created as soon as all of it is free.
 
         Args:
             job: who asks.
             namespace: where its name is known.
             params: group_id, bundles [{resource: amount}], strategy, name, detached.
 
+        Returns:
+            why there is none, and what the driver should be warned of.
+
         Raises:
             ValueError, TypeError: this is no description of a group.
         """
         gid = bytes(params["group_id"])
         group = Group(gid, job, namespace, params, self.state.now)
-        if len(gid) != PLACEMENT_GROUP_ID_BYTES or gid in self.by_id:
+        if gid in self.by_id:
             raise ValueError("a new group needs a new id")
-        if group.strategy not in STRATEGIES or not group.demands or not all(group.demands):
-            raise ValueError("a group has a strategy and bundles that are not empty")
         if group.name:
             if (namespace, group.name) in self._names:
                 text = (
                     f"The name {group.name!r} is taken in namespace {namespace!r} by another placement group. Choose"
                     f" another name, or fetch it with ray.util.get_placement_group({group.name!r})."
                 )
-                return fault(NAME_TAKEN, text, name=group.name, namespace=namespace)
+                return fault(NAME_TAKEN, text, name=group.name, namespace=namespace), ""
             self._names[namespace, group.name] = group
         self.by_id[gid] = self.pending[gid] = group
-        self.state.dirty = True
-        never = self._whyever_not(group)
-        if never:
-            self.state.warn(job, never)
-        return None
+        self._tell(group)
+        return None, self._whyever_not(group)
 
     def _whyever_not(self, group: Group) -> str:
-        if group.strategy == "STRICT_SPREAD" and len(group.demands) > 1:
+        totals = {member.number: member.totals for member in self._living()}
+        bundles = group.lacking()
+        if choose(group.strategy, bundles, totals) is not None:
+            return ""
+        count = len(totals)
+        if group.strategy == STRICT_SPREAD and len(bundles) > count:
             return (
-                f"The {group.title()} cannot be placed: STRICT_SPREAD puts each of its {len(group.demands)} bundles on"
-                " a node of its own, and the cluster has 1 node. It stays pending until there are more; SPREAD also"
-                " takes fewer nodes."
+                f"The {group.title()} cannot be placed: STRICT_SPREAD puts each of its {len(bundles)} bundles on"
+                f" a node of its own, and the cluster has {count} node{'s' if count > 1 else ''}. It stays pending"
+                " until there are more; SPREAD also takes fewer nodes."
             )
-        totals: dict[str, int] = {}
-        for demand in group.demands:
-            for name, units in demand.items:
-                totals[name] = totals.get(name, 0) + units
-        missing = self.state.ledger.can_ever_fit(Demand.from_units(totals.items()))
-        return unsatisfiable(group.title(), missing) if missing else ""
+        if group.strategy == STRICT_PACK or count == 1:
+            missing = largest(totals.values(), together(bundles))
+            return unsatisfiable(group.title(), missing, count) if missing else self._not_side_by_side(group)
+        for demand in bundles.values():
+            missing = largest(totals.values(), demand)
+            if missing:
+                return unsatisfiable(
+                    f"{group.title()}, a bundle of which asks for {demand.to_floats()},", missing, count
+                )
+        return self._not_side_by_side(group)
+
+    @staticmethod
+    def _not_side_by_side(group: Group) -> str:
+        asked = [demand.to_floats() for demand in group.demands]
+        return (
+            f"The {group.title()} cannot be placed: its bundles {asked} do not fit on the nodes of the cluster side by"
+            f" side with strategy {group.strategy}, even when those are idle. It stays pending until there are more."
+        )
+
+    def _living(self) -> Iterator[Member]:
+        yield self.cluster.me
+        yield from self.cluster.others()
+
+    # ---- two phases --------------------------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
-        """Take back the bundles of removed groups that nobody uses any more, then place what fits."""
-        for group in list(self.leaving.values()):
-            self._leave(group)
+        """Try to place what is pending."""
         for group in list(self.pending.values()):
-            if (group.strategy != "STRICT_SPREAD" or len(group.demands) == 1) and self._reserve(group):
-                del self.pending[group.gid]
-                group.state = GroupState.CREATED
-                group.created_at = self.state.now
-                for spec in self._specs(group):
-                    self.bind(spec)
+            if group.trial is None:
+                self._try(group)
 
-    def _reserve(self, group: Group) -> bool:
-        """Take all bundles, or none."""
-        whole = self.state.whole
-        taken: list[list[int]] = []
-        for demand in group.demands:
-            if not whole.fits(demand):
-                for given, gpus in zip(group.demands, taken, strict=False):
-                    whole.give(given, gpus)
-                return False
-            taken.append(whole.take(demand))
-        group.gpus = taken
-        group.bundles = [whole.part(demand, gpus) for demand, gpus in zip(group.demands, taken, strict=True)]
-        return True
-
-    # ---- use ---------------------------------------------------------------------------------------------------------
-
-    def bind(self, spec: Spec) -> None:
-        """Say where a spec takes its resources from, if it names a group.
-
-        Raises:
-            ValueError: the group has no such bundle.
-        """
-        gid = bytes(spec.options.get("placement_group") or b"")
-        if not gid:
+    def _try(self, group: Group) -> None:
+        me = self.state.number
+        free = {member.number: member.free for member in self.cluster.others()} | {me: self.state.ledger}
+        placed = [node for node in group.nodes if node != NOWHERE]
+        chosen = choose(group.strategy, group.lacking(), dict(sorted(free.items())), placed)
+        if chosen is None:
             return
+        by_node: dict[int, dict[int, Demand]] = {}
+        for index, number in chosen.items():
+            by_node.setdefault(number, {})[index] = group.demands[index]
+        if me in by_node and not self.bundles.reserve(group.gid, by_node[me]):
+            return  # free, but not in one piece: GPUs in shares
+        self._trials += 1
+        group.trial = Trial(self._trials, chosen, [number for number in by_node if number != me])
+        for number in group.trial.waiting:
+            member = self.cluster.members[number]
+            whole = together(by_node[number])
+            if member.free.fits(whole):
+                member.free.take(whole)
+            rows = [[index, demand.to_floats()] for index, demand in by_node[number].items()]
+            message = (RESERVE, group.gid, group.trial.number, rows)
+            self.state.effects.sends[self.cluster.conn_of(number)].append(message)
+        self._settle(group)
+
+    def reserved(self, conn: Conn, message: Any) -> None:
+        """RESERVED: a node has answered."""
+        _, gid, trial, ok, free = message
         group = self.by_id.get(gid)
-        if group is None:
-            text = f"The placement group {gid.hex()} is not known to this cluster: it was removed, or is another's."
-            spec.fault = fault(GROUP_REMOVED, text, group_id=gid.hex())
+        member = self.cluster.member_of(conn.conn)
+        if member is None:
             return
-        index = int(spec.options.get("bundle", -1))
-        if not -1 <= index < len(group.demands):
-            raise ValueError(f"{group.title()} has no bundle {index}")
-        if group.state is GroupState.REMOVED:
-            spec.fault = group.removed()
-        elif index < 0:
-            spec.sources = tuple(group.bundles)
-        else:
-            spec.sources = tuple(group.bundles[index : index + 1])
+        member.free = Ledger(free)
+        if group is None or group.trial is None or group.trial.number != trial:
+            return  # it has heard, or will, that the group is something else now
+        group.trial.waiting.pop(member.number, None)
+        group.trial.failed |= not ok
+        self._settle(group)
 
-    def _specs(self, group: Group) -> list[Spec]:
-        return [spec for spec in self.state.specs.values() if spec.options.get("placement_group") == group.gid]
+    def _settle(self, group: Group) -> None:
+        """If all nodes have answered, the attempt has an end."""
+        trial = group.trial
+        if trial is None or trial.waiting:
+            return
+        group.trial = None
+        if not trial.failed:
+            for index, number in trial.chosen.items():
+                group.nodes[index] = number
+            del self.pending[group.gid]
+            group.state = GroupState.CREATED
+            group.created_at = group.created_at or self.state.now
+        self.state.dirty = True
+        self._tell(group)
+
+    def _tell(self, group: Group) -> None:
+        """Let all nodes know what has become of a group."""
+        notice = group.notice()
+        for conn in self.cluster.conns():
+            self.state.effects.sends[conn].append((GROUP, group.gid, notice))
+        self.bundles.told(group.gid, notice)
+
+    def notice(self, gid: bytes) -> dict[str, Any]:
+        """What a node has to know of a group, also of one that is not there."""
+        group = self.by_id.get(gid)
+        if group is not None:
+            return group.notice()
+        text = f"The placement group {gid.hex()} is not known to this cluster: it was removed, or is another's."
+        return {"nodes": [], "bundles": [], "fault": fault(GROUP_REMOVED, text, group_id=gid.hex())}
+
+    def notices(self) -> list[list[Any]]:
+        """What a new node has to know: [group id, notice]."""
+        return [[g.gid, g.notice()] for g in self.by_id.values() if g.state is not GroupState.REMOVED]
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -215,36 +292,13 @@ class Groups:
         if group is None or group.state is GroupState.REMOVED:
             return
         group.state = GroupState.REMOVED
+        group.trial = None
+        group.nodes = [NOWHERE] * len(group.nodes)
         self.pending.pop(gid, None)
         if self._names.get((group.namespace, group.name)) is group:
             del self._names[group.namespace, group.name]
-        why = group.removed()
-        for spec in self._specs(group):
-            spec.fault = why
-            spec.sources = ()
-            for task in list(spec.queue):
-                self.tasks.refuse(task)
-            spec.queue.clear()
-        self.actors.end_in_group(gid, why)
-        for worker in self._workers(group):
-            if worker.fate is None and worker.state is not WorkerState.ACTOR:
-                worker.fate = FATE
-                self.state.effects.others.append(KillWorker(worker.wid))
-        self.leaving[gid] = group
-        self.state.dirty = True
+        self._tell(group)
         self._forget_old()
-
-    def _workers(self, group: Group) -> list[Worker]:
-        workers = self.state.pool.workers.values()
-        return [worker for worker in workers if any(worker.source is bundle for bundle in group.bundles)]
-
-    def _leave(self, group: Group) -> None:
-        if self._workers(group):
-            return
-        for demand, gpus in zip(group.demands, group.gpus, strict=False):
-            self.state.whole.give(demand, gpus)
-        group.bundles, group.gpus = [], []
-        del self.leaving[group.gid]
 
     def end_job(self, job: bytes) -> None:
         """The driver has gone: its groups are removed, but not detached ones."""
@@ -252,8 +306,26 @@ class Groups:
             if group.job == job and not group.detached:
                 self.remove(group.gid)
 
+    def node_died(self, member: Member) -> None:
+        """A node has gone with its bundles, which are placed anew, and with its drivers."""
+        for group in list(self.by_id.values()):
+            if group.state is GroupState.REMOVED:
+                continue
+            if home_of_job(group.job) == member.number and not group.detached:
+                self.remove(group.gid)
+                continue
+            if group.trial is not None and member.number in group.trial.chosen.values():
+                group.trial.failed = True
+                group.trial.waiting.pop(member.number, None)
+                self._settle(group)
+            if member.number in group.nodes:
+                group.nodes = [NOWHERE if node == member.number else node for node in group.nodes]
+                group.state = GroupState.RESCHEDULING
+                self.pending[group.gid] = group
+                self._tell(group)
+
     def _forget_old(self) -> None:
-        over = [g for g in self.by_id.values() if g.state is GroupState.REMOVED and g.gid not in self.leaving]
+        over = [group for group in self.by_id.values() if group.state is GroupState.REMOVED]
         for group in over[: max(len(over) - REMOVED_KEPT, 0)]:
             del self.by_id[group.gid]
 
@@ -265,6 +337,7 @@ class Groups:
 
     def row(self, group: Group) -> dict[str, Any]:
         """What a client is told of a group."""
+        members = self.cluster.members
         return {
             "group_id": group.gid,
             "name": group.name,
@@ -272,7 +345,7 @@ class Groups:
             "strategy": group.strategy,
             "state": group.state.name,
             "bundles": [demand.to_floats() for demand in group.demands],
-            "nodes": [self.state.node_id.hex()] * len(group.bundles),
+            "nodes": [members[node].node_id.hex() if node != NOWHERE else "" for node in group.nodes],
             "detached": group.detached,
             "creation_ms": (group.created_at - group.asked_at) / 1e6 if group.created_at else 0.0,
         }
@@ -280,13 +353,12 @@ class Groups:
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
         for group in self.by_id.values():
-            assert (group.state is GroupState.PENDING) == (group.gid in self.pending), f"{group.title()} is lost"
-            taken = group.state is GroupState.CREATED or (group.gid in self.leaving and bool(group.gpus))
-            assert bool(group.bundles) == taken, f"{group.title()} has bundles it has not taken"
-            for demand, bundle in zip(group.demands, group.bundles, strict=bool(group.bundles)):
-                bundle.ledger.check()
-                bundle.gpus.check()
-                total = {name: round(amount * UNITS_PER_ONE) for name, amount in bundle.ledger.totals().items()}
-                assert total == dict(demand.items), f"a bundle of {group.title()} is not what was asked for"
-        for group in self.leaving.values():
-            assert self._workers(group), f"{group.title()} is removed, used by nobody, and not given back"
+            waits = group.state in (GroupState.PENDING, GroupState.RESCHEDULING)
+            assert waits == (group.gid in self.pending), f"{group.title()} is lost"
+            assert waits == (NOWHERE in group.nodes) or group.state is GroupState.REMOVED, f"{group.title()} is in part"
+            assert group.trial is None or group.trial.waiting, f"{group.title()} waits for no answer"
+            mine = [index for index, node in enumerate(group.nodes) if node == self.state.number]
+            trial = group.trial.chosen.items() if group.trial is not None else ()
+            mine += [index for index, node in trial if node == self.state.number]
+            here = self.bundles.here.get(group.gid, {})
+            assert sorted(here) == sorted(mine), f"{group.title()} has other bundles here than it should"

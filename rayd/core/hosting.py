@@ -6,11 +6,12 @@ mailbox of its process is another mailbox behind this one, and of what it has be
 goes, the home makes the best, as of what a worker of its own has had.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from rayd.core.actor import Actors
 from rayd.core.actor_faults import died
 from rayd.core.actor_record import Actor, ActorState, Host
+from rayd.core.allotment import fitting
 from rayd.core.channels import Channel, Channels
 from rayd.core.cluster import Cluster, Member
 from rayd.core.guests import ALIVE, DEAD, REFUSED
@@ -19,6 +20,9 @@ from rayd.core.resources import Ledger
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec, Task
 from rayd.wire.messages import HOST, KILL, UNHOST
+
+# Nodes are filled up to here one after the other, then evenly.
+PACKED_UNTIL: Final = 0.5
 
 
 class Hosting:
@@ -44,14 +48,37 @@ class Hosting:
     # ---- what the actors need (``rayd.core.elsewhere.Hosts``) --------------------------------------------------------
 
     def place(self, actor: Actor) -> bool:
-        """Give an actor for which there is no room here to a node that seems to have it; whether there is one."""
-        if not may_be_hosted(actor.spec):
+        """Give an actor to another node if that suits it better than this one, or has the room that this one has not;
+        whether one has it now.
+        """
+        fit = {member.number: member for member in self.cluster.others() if self._has_room(member, actor)}
+        if not fit or not may_be_hosted(actor.spec):
             return False
-        for member in self.cluster.others():
-            if actor.spec.cid not in member.refused and _has_room(member, actor):
-                self._give(actor, member)
-                return True
-        return False
+        spec = actor.spec
+        numbers = list(fit)
+        if fitting(spec.sources, actor.placement, spec.demand) is not None:
+            numbers.append(self.state.number)
+        if spec.spread:
+            number = self.cluster.next_in_turn(spec.cid, numbers)
+        else:
+            number = min(numbers, key=lambda n: (self._load_of(actor, n), n != self.state.number, n))
+        if number != self.state.number:
+            self._give(actor, fit[number])
+        return number != self.state.number
+
+    def _load_of(self, actor: Actor, number: int) -> float:
+        """How much of what an actor asks for most is in use on a node; 0 as long as that is less than a half."""
+        here = number == self.state.number
+        member = self.cluster.members[number]
+        used = (self.state.ledger if here else member.free).used(member.totals, actor.placement or actor.spec.demand)
+        return 0.0 if used < PACKED_UNTIL else used
+
+    @staticmethod
+    def _has_room(member: Member, actor: Actor) -> bool:
+        spec = actor.spec
+        if spec.cid in member.refused or member.doubtful or not accepts(spec, member.number):
+            return False
+        return bool(spec.group) or all(member.free.fits(demand) for demand in (actor.placement, spec.demand))
 
     def _give(self, actor: Actor, member: Member) -> None:
         creation, spec = actor.creation, actor.spec
@@ -110,14 +137,18 @@ class Hosting:
         if state == REFUSED:
             channel.member.free = Ledger(why["free"])
             channel.member.refused[actor.spec.cid] = None
-            actor.host = None
-            actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
-            self.actors.place_soon(actor)
+            self._look_again(actor)
             return
         if state == DEAD:
             actor.restarts_left = 0
         fresh = set(unbegun)
         self._lost(actor, why, [t for t in tasks if t.tid not in fresh], [t for t in tasks if t.tid in fresh])
+
+    def _look_again(self, actor: Actor) -> None:
+        """It has not been started: another place has to be found."""
+        actor.host = None
+        actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
+        self.actors.place_soon(actor)
 
     def _take_back(self, channel: Channel, aid: bytes) -> list[Task]:
         """What a host had been sent for an actor that it does not run any more."""
@@ -136,6 +167,9 @@ class Hosting:
         for actor in list(self.actors.by_id.values()):
             if actor.host is None or actor.host.channel is not channel:
                 continue
+            if not channel.stands:
+                self._look_again(actor)
+                continue
             if self.state.is_abandoned(actor.creation):
                 actor.restarts_left = 0
             where = f"node {channel.member.node_id.hex()} at {channel.member.address}"
@@ -145,9 +179,4 @@ class Hosting:
 
 def may_be_hosted(spec: Spec) -> bool:
     """Whether an actor of a spec may run on another node than that of its creator."""
-    return not spec.options.get("detached") and not spec.options.get("placement_group")
-
-
-def _has_room(member: Member, actor: Actor) -> bool:
-    fits = all(member.free.fits(demand) for demand in (actor.placement, actor.spec.demand))
-    return fits and accepts(actor.spec, member)
+    return not spec.options.get("detached")

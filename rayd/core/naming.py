@@ -13,12 +13,27 @@ from rayd.core.cluster import Cluster, Member
 from rayd.core.directory import Directory
 from rayd.core.effect import CloseConnection
 from rayd.core.state import Conn, NodeState
-from rayd.ids import home_of_actor
+from rayd.ids import actor_object_id, home_of_actor
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import REPLY, RPC
 
-# Asked of this node and answered by the head, with the asker's namespace.
-AT_THE_HEAD: Final = frozenset({"get_actor", "kv_del", "kv_get", "kv_list", "kv_put", "list_named_actors"})
+# Asked of this node and answered by the head, with the asker's job and namespace.
+AT_THE_HEAD: Final = frozenset(
+    {
+        "get_actor",
+        "group_create",
+        "group_find",
+        "group_remove",
+        "group_table",
+        "kv_del",
+        "kv_get",
+        "kv_list",
+        "kv_put",
+        "list_named_actors",
+    }
+)
+# Those of them whose answer depends on who asks.
+_OF_A_JOB: Final = frozenset({"get_actor", "group_create", "group_find", "list_named_actors"})
 
 
 class Naming:
@@ -48,7 +63,7 @@ class Naming:
         if name and not self.cluster.is_head:
             info = {"actor_id": message[2], "meta": spec.options.get("meta", b""), "name": name}
             asked = {"namespace": namespace, "name": name, "info": info, "title": spec.name}
-            self._ask("name_take", asked, lambda ok, value: self._granted(conn, message, ok, value))
+            self.ask("name_take", asked, lambda ok, value: self._granted(conn, message, ok, value))
             return
         taken = self.directory.find(namespace, name) if name else None
         if taken is None:
@@ -71,7 +86,7 @@ class Naming:
         spec = conn.specs[message[3]]
         if conn.conn not in self.state.conns:
             if ok:
-                self._ask("name_drop", {"actor_id": message[2]}, _ignore)
+                self.ask("name_drop", {"actor_id": message[2]})
         elif ok:
             try:
                 self._create(conn, message, str(spec.options["actor_name"]))
@@ -83,11 +98,12 @@ class Naming:
             self._reply(conn, message[1], False, value)
 
     def _reply_exists(self, conn: Conn, req: int, aid: bytes) -> None:
+        """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""
         actor = self.actors.by_id.get(aid)
         if actor is not None:
-            self.actors.reply_exists(conn, req, actor)
-        else:
-            self._reply(conn, req, True, self.directory.info(aid))
+            self.state.objects.hold(conn.conn, [actor_object_id(aid)])
+            actor.closing = False
+        self._reply(conn, req, True, handle_info(actor) if actor is not None else self.directory.info(aid))
 
     def _reply(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
         self.state.effects.sends[conn.conn].append((REPLY, req, ok, value))
@@ -96,10 +112,10 @@ class Naming:
         """Its name is free."""
         self.directory.release(actor)
         if actor.name and not self.cluster.is_head:
-            self._ask("name_drop", {"actor_id": actor.aid}, _ignore)
+            self.ask("name_drop", {"actor_id": actor.aid})
 
     def node_died(self, member: Member) -> None:
-        """The names of its actors are free."""
+        """The names of a node's actors are free."""
         for aid in self.directory.far():
             if home_of_actor(aid) == member.number:
                 self.directory.drop(aid)
@@ -109,17 +125,25 @@ class Naming:
     def forward(self, conn: Conn, req: int, method: str, params: dict[str, Any]) -> None:
         """Let the head answer a client of this node."""
         job = self.state.jobs.get(conn.job)
-        own = {"namespace": job.namespace} if job is not None and method in ("get_actor", "list_named_actors") else {}
+        own = {"namespace": job.namespace, "job": conn.job} if job is not None and method in _OF_A_JOB else {}
         given = {key: value for key, value in params.items() if value not in (None, "")}
-        self._ask(method, {**own, **given}, lambda ok, value: self._pass_on(conn, req, ok, value))
+        self.ask(method, {**own, **given}, lambda ok, value: self._pass_on(conn, req, ok, value))
 
     def _pass_on(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
+        if ok and isinstance(value, dict) and value.get("warning"):
+            self.state.warn(conn.job, value["warning"])
         if conn.conn in self.state.conns:
             self._reply(conn, req, ok, value)
 
-    def _ask(self, method: str, params: dict[str, Any], then: Callable[[bool, Any], None]) -> None:
+    def ask(self, method: str, params: dict[str, Any], then: Callable[[bool, Any], None] | None = None) -> None:
+        """Ask the head something.
+
+        Args:
+            method, params: as of an RPC.
+            then: called with the answer (ok, value).
+        """
         req, self._next = self._next, self._next + 1
-        self._asked[req] = then
+        self._asked[req] = then or _ignore
         self.state.effects.sends[self.cluster.head_conn].append((RPC, req, method, params))
 
     def answered(self, req: int, ok: bool, value: Any) -> None:

@@ -12,10 +12,9 @@ from rayd.core.event import Linked
 from rayd.core.far_calls import FarCalls
 from rayd.core.foreign import Foreign
 from rayd.core.guests import HereForOthers
-from rayd.core.hosting import Hosting, may_be_hosted
+from rayd.core.hosting import Hosting
 from rayd.core.jobs import Jobs
-from rayd.core.offload import Offload, accepts, may_leave
-from rayd.core.resources import Demand
+from rayd.core.offload import Offload
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec
 from rayd.ids import home_of, home_of_actor
@@ -44,7 +43,7 @@ class Neighbours:
         self.foreign = Foreign(state, self.channels)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
-        self.on_node_death: Callable[[Member], None] = lambda member: None
+        self.on_change: Callable[[Member], None] = lambda member: None
         self.on_answer: Callable[[int, bool, Any], None] = lambda req, ok, value: None
         objects = state.objects
         objects.nodes = self.channels.by_conn
@@ -57,7 +56,6 @@ class Neighbours:
         actors.hosts = self.hosting = Hosting(state, self.cluster, self.channels, self.offload, actors)
         actors.guests = self.guests = HereForOthers(state, self.cluster, self.foreign, self.offload, actors)
         self.offload.on_call_over = self.hosting.answered
-        state.elsewhere = self._could_elsewhere
 
     def handlers(self, of_driver: dict[int, Callable[[Conn, Any], None]]) -> dict[int, Callable[[Conn, Any], None]]:
         """What another node may say: all that a driver may, and more."""
@@ -94,6 +92,8 @@ class Neighbours:
         """A connection that we asked for stands."""
         if event.conn == self.cluster.head_conn:
             self.cluster.joined(event.welcome)
+        elif event.conn in self.channels.by_conn:
+            self.channels.by_conn[event.conn].stands = True
 
     def connected(self, conn: Conn) -> dict[str, Any]:
         """Another node has connected; what its WELCOME tells it beside the usual.
@@ -118,6 +118,8 @@ class Neighbours:
 
     def _end_channel(self, channel: Channel) -> None:
         who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
+        if channel.job in self.state.jobs:
+            channel.member.doubtful = True
         self.actors.end_guests(channel.conn)
         self.hosting.lost(channel)
         self.foreign.lost(channel, who)
@@ -131,20 +133,14 @@ class Neighbours:
 
     def _on_change(self, member: Member) -> None:
         """A node has come or gone."""
-        if not member.alive:
-            self.on_node_death(member)
+        self.on_change(member)
         alone = next(self.cluster.others(), None) is None
         self.tasks.overflow = None if alone else self._overflow
         self.tasks.report = self.offload.report
-        self.tasks.nearer = None if alone else self.offload.to_its_arguments
+        self.tasks.place = None if alone else self.offload.place
         for spec in self.tasks.waiting.values():
             spec.reported = False
         self.state.dirty = True
-
-    def _could_elsewhere(self, spec: Spec, demand: Demand) -> bool:
-        others = self.cluster.others()
-        leaves = may_be_hosted(spec) if spec.options.get("kind") == "actor" else may_leave(spec)
-        return leaves and any(member.could(demand) and accepts(spec, member) for member in others)
 
     def _overflow(self, spec: Spec) -> None:
         """There is more of a spec than this node can begin now."""

@@ -8,10 +8,11 @@ never see a socket, a clock or a process.
 from collections.abc import Callable
 from typing import Any, Final
 
-from rayd.core import affinity, rights
+from rayd.core import rights
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.check import check
+from rayd.core.cluster import Member
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
 from rayd.core.door import (
@@ -37,11 +38,13 @@ from rayd.core.event import (
     WorkerStarted,
 )
 from rayd.core.group import Groups
+from rayd.core.grouping import Grouping
 from rayd.core.handling import ObjectMessages
 from rayd.core.jobs import Jobs
 from rayd.core.naming import AT_THE_HEAD, Naming
 from rayd.core.neighbours import Neighbours
 from rayd.core.objects import Entry, lost
+from rayd.core.placement import Placement
 from rayd.core.queries import Queries
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
@@ -78,12 +81,15 @@ class Node:
         self.directory = Directory()
         self.actors = Actors(self.state, self.tasks, self._on_actor_death)
         self.jobs = Jobs(self.state, self.tasks, self.actors)
-        self.groups = Groups(self.state, self.tasks, self.actors)
         self.tasks.actor_ready = self.actors.ready
         self.state.bind(self.tasks.ready, self._unheld)
         self.neighbours = Neighbours(self.state, self.tasks, self.actors, self.jobs, facts)
         self.naming = Naming(self.state, self.actors, self.directory, self.neighbours.cluster)
-        self.neighbours.on_node_death = self.naming.node_died
+        self.placement = Placement(self.state, self.neighbours.cluster, self.tasks, self.actors)
+        self.bundles = self.placement.bundles
+        self.groups = Groups(self.state, self.neighbours.cluster, self.bundles)
+        self.grouping = Grouping(self.state, self.neighbours.cluster, self.groups, self.placement, self.naming)
+        self.neighbours.on_change = self._on_node_change
         self.neighbours.on_answer = self.naming.answered
         self.queries = Queries(
             self.state, self.tasks, self.actors, self.directory, self.groups, self.neighbours.cluster, facts
@@ -117,7 +123,10 @@ class Node:
         self._handlers = {
             "worker": handlers,
             "driver": of_driver,
-            "node": self.neighbours.handlers(of_driver),
+            "node": {
+                **self.neighbours.handlers(of_driver),
+                **self.grouping.handlers(),
+            },
             "cli": tools,
             "logs": tools,
         }
@@ -145,7 +154,9 @@ class Node:
         finally:
             if state.dirty:
                 state.dirty = False
-                if self.groups.pending or self.groups.leaving:
+                if self.bundles.leaving:
+                    self.bundles.release()
+                if self.groups.pending:
                     self.groups.dispatch()
                 if self.actors.placing:
                     self.actors.dispatch()
@@ -187,6 +198,7 @@ class Node:
                 self._on_connected(event)
             case Linked():
                 self.neighbours.linked(event)
+                self.grouping.learn(event.welcome.get("groups") or ())
             case Join():
                 self.neighbours.join(event.address)
             case Disconnected():
@@ -243,6 +255,8 @@ class Node:
             conn = Conn(event.conn, event.kind, event.info, job, 0, event.scope)
         state.conns[event.conn] = conn
         more = self.neighbours.connected(conn) if event.kind == "node" else {}
+        if "members" in more:
+            more["groups"] = self.groups.notices()
         state.effects.sends[event.conn].append((m.WELCOME, {**self._welcome(conn), **more}))
         if event.kind == "logs" and conn.job in state.jobs:
             state.jobs[conn.job].logs.append(event.conn)
@@ -269,7 +283,7 @@ class Node:
             self.streams.close(tid)
         if conn.kind == "driver":
             self.jobs.end(conn.job)
-            self.groups.end_job(conn.job)
+            self.grouping.end_job(conn.job)
         elif conn.kind == "node":
             self.neighbours.disconnected(conn, event.why)
         job = state.jobs.get(conn.job)
@@ -277,6 +291,13 @@ class Node:
             job.logs.remove(conn.conn)
         if conn.kind in ("driver", "worker", "node"):
             state.objects.forget_connection(conn.conn)
+
+    def _on_node_change(self, member: Member) -> None:
+        if not member.alive:
+            self.naming.node_died(member)
+            if self.neighbours.cluster.is_head:
+                self.groups.node_died(member)
+        self.placement.nodes_changed()
 
     def _on_actor_death(self, actor: Actor) -> None:
         self.naming.actor_died(actor)
@@ -338,14 +359,7 @@ class Node:
     def _on_spec(self, conn: Conn, message: Any) -> None:
         check_environment(message[2].get("env_vars") or {})
         spec = self.state.spec_for(conn.job, message[2])
-        facts = self.queries.facts
-        spec.unmet, spec.fault = affinity.refusal(
-            spec.options, self.state.node_id, facts.get("labels") or {}, spec.name
-        )
-        if spec.unmet:
-            spec.sources = ()
-        else:
-            self.groups.bind(spec)
+        self.placement.bind(spec)
         conn.specs[message[1]] = spec
 
     def _on_blocked(self, conn: Conn, message: Any) -> None:
@@ -397,7 +411,13 @@ class Node:
             self.naming.forward(conn, req, method, params)
             return
         why = rights.refusal(conn.scope, method)
-        ok, value = handler(conn, params) if why is None else (False, why)
+        try:
+            ok, value = handler(conn, params) if why is None else (False, why)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if conn.kind != "node":
+                raise
+            # Nonsense of another node's client, which is not to cost that node its connection.
+            ok, value = False, fault(BAD_REQUEST, f"{method!r} cannot be answered: {error!r:.200}")
         self._reply(conn, req, ok, value)
 
     def _on_done(self, conn: Conn, message: Any) -> None:

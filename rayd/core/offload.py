@@ -9,7 +9,7 @@ queue that a local worker would get. The other node decides: what it cannot begi
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from rayd.core import affinity
+from rayd.core.allotment import fitting
 from rayd.core.channels import Channel, Channels
 from rayd.core.cluster import Cluster, Member
 from rayd.core.dispatch import Dispatcher
@@ -57,7 +57,7 @@ class Offload:
 
     def hand_out(self, spec: Spec) -> None:
         """Send queued tasks for which there is no room here to where there seems to be some."""
-        if not may_leave(spec):
+        if not self.may_leave(spec):
             return
         kept: list[Task] = []
         spare = len(spec.queue) - self._room_here(spec)
@@ -82,32 +82,60 @@ class Offload:
 
     def _by_room(self, spec: Spec) -> list[Member]:
         """The nodes that a spec accepts and that could run it, those with the most room first."""
-        fit = [member for member in self.cluster.others() if member.could(spec.demand) and accepts(spec, member)]
-        return sorted(fit, key=lambda member: -member.free.times(spec.demand))
+        fit = [member for member in self.cluster.others() if self._total(spec, member)]
+        return sorted(fit, key=lambda member: -self._room(spec, member))
+
+    @staticmethod
+    def _total(spec: Spec, member: Member) -> int:
+        """How many tasks of a spec a node could run at a time if it were idle."""
+        if not accepts(spec, member.number):
+            return 0
+        return spec.slots.get(member.number, 0) if spec.group else member.totals.times(spec.demand)
+
+    def may_leave(self, spec: Spec) -> bool:
+        """Whether tasks of a spec may run elsewhere: those that ask for nothing stay if they can."""
+        return bool(spec.demand) or not accepts(spec, self.state.number)
 
     def _room(self, spec: Spec, member: Member) -> int:
         """How many more tasks of a spec a node may have from us."""
-        if spec.cid in member.refused:
+        if spec.cid in member.refused or member.doubtful:
             return 0
         held = self._counts.get((spec.cid, member.number), 0)
-        total = member.totals.times(spec.demand)
-        slots = min(member.free.times(spec.demand) + min(held, total), total)
+        total = self._total(spec, member)
+        free = total if spec.group else member.free.times(spec.demand)
+        slots = min(free + min(held, total), total)
         return slots * (spec.depth + 1) - held
 
-    def to_its_arguments(self, task: Task) -> bool:
-        """Send a task to the node that holds most bytes of its arguments, if that has room; whether it has gone."""
+    def place(self, task: Task) -> bool:
+        """Send a task that has just become ready to another node if that suits it better; whether it has gone."""
+        if task.conn in self.channels.by_conn or not self.may_leave(task.spec):
+            return False
+        return self._in_turn(task) if task.spec.spread else self._to_its_arguments(task)
+
+    def _in_turn(self, task: Task) -> bool:
+        """One node after the other, of those that have room."""
+        spec = task.spec
+        numbers = [member.number for member in self._by_room(spec) if self._room(spec, member) > 0]
+        if fitting(spec.sources, spec.demand) is not None:
+            numbers.append(self.state.number)
+        number = self.cluster.next_in_turn(spec.cid, numbers) if numbers else self.state.number
+        if number == self.state.number:
+            return False
+        self.send(task, self.channels.to(spec.job, self.cluster.members[number]))
+        return True
+
+    def _to_its_arguments(self, task: Task) -> bool:
+        """To the node that holds most bytes of its arguments."""
         weights: dict[int, int] = {}
         for oid in [*(task.deps or ()), task.args_oid]:
             entry = self.state.objects.entries.get(oid) if oid else None
             conn = self.foreign.source.get(oid, 0)
             if entry is not None and entry.kind == AWAY and conn:
                 weights[conn] = weights.get(conn, 0) + entry.data[-1]
-        if not weights or task.conn in self.channels.by_conn or not may_leave(task.spec):
+        if not weights:
             return False
         channel = self.channels.by_conn.get(max(weights, key=lambda conn: weights[conn]))
-        if channel is None or not channel.member.alive or not accepts(task.spec, channel.member):
-            return False
-        if not channel.member.could(task.spec.demand) or self._room(task.spec, channel.member) <= 0:
+        if channel is None or not channel.member.alive or self._room(task.spec, channel.member) <= 0:
             return False
         self.send(task, self.channels.to(task.spec.job, channel.member))
         return True
@@ -239,6 +267,9 @@ class Offload:
             task = self.back(channel, tid)
             if task is None or task.done:
                 continue
+            if not channel.stands and task.actor is None:  # it has not been given to anybody
+                self.tasks.queue_again(task)
+                continue
             gone = f"{who}, which has died or cannot be reached any more"
             if task.actor is not None:
                 text = f"The call {task.spec.name} failed: its actor was on {gone}. Create the actor again."
@@ -365,16 +396,9 @@ def returns_of(task: Task) -> list[bytes]:
     return [return_id(task.tid, index) for index in range(1, max(task.spec.num_returns, 0) + 1)]
 
 
-def may_leave(spec: Spec) -> bool:
-    """Whether tasks of a spec may run elsewhere at all: groups are of one node."""
-    return bool(spec.demand) and not spec.options.get("placement_group")
-
-
-def accepts(spec: Spec, member: Member) -> bool:
+def accepts(spec: Spec, number: int) -> bool:
     """Whether a spec may run on a node."""
-    labels = member.facts.get("labels") or {}
-    unmet, why = affinity.refusal(spec.options, member.node_id, labels, spec.name)
-    return not unmet and why is None
+    return spec.nodes is None or number in spec.nodes
 
 
 def check_rows(rows: list[Any]) -> None:

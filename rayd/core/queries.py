@@ -54,8 +54,10 @@ class Queries:
             "get_actor": self.get_actor,
             "group_create": self.group_create,
             "group_find": self.group_find,
+            "group_notice": self.group_notice,
             "group_remove": self.group_remove,
             "group_table": self.group_table,
+            "groups_end": self.groups_end,
             "is_actor_call": self.is_actor_call,
             "kv_del": self.kv_del,
             "kv_get": self.kv_get,
@@ -122,9 +124,29 @@ class Queries:
 
     def group_create(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """Reserve bundles. params: as ``Groups.create``."""
-        job = self.state.jobs[conn.job]
-        why = self.groups.create(conn.job, job.namespace, params)
-        return why is None, why
+        job, space = self._asker(conn, params)
+        why, warning = self.groups.create(job, space, params)
+        if why is not None:
+            return False, why
+        if conn.kind != "node":
+            self.state.warn(job, warning) if warning else None
+            return True, None
+        return True, {"warning": warning}
+
+    def _asker(self, conn: Conn, params: dict[str, Any]) -> tuple[bytes, str]:
+        """Job and namespace of who asks, perhaps by another node."""
+        if conn.kind == "node":
+            return bytes(params["job"]), str(params["namespace"])
+        return conn.job, self.state.jobs[conn.job].namespace
+
+    def group_notice(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """What a node has to know of a group; params: group_id."""
+        return True, self.groups.notice(bytes(params["group_id"]))
+
+    def groups_end(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """A driver on another node has gone; params: job."""
+        self.groups.end_job(bytes(params["job"]))
+        return True, None
 
     def group_remove(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """Give a group's bundles back; params: group_id."""
@@ -133,7 +155,7 @@ class Queries:
 
     def group_find(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """A named group of the caller's namespace; params: name."""
-        space = self.state.jobs[conn.job].namespace
+        _, space = self._asker(conn, params)
         group = self.groups.find(space, str(params["name"]))
         if group is None:
             text = f"There is no placement group named {params['name']!r} in namespace {space!r}. Create it first."
@@ -215,7 +237,7 @@ class Queries:
         ]
         demands = []
         for name, amounts, count, spec, demand in rows:
-            infeasible = bool(self.state.whyever_not(spec, demand, name))
+            infeasible = bool(self.state.why_never(spec, demand, name))
             demands.append(
                 {
                     "name": name,

@@ -14,6 +14,8 @@ from weakref import WeakValueDictionary
 UNITS_PER_ONE: Final = 10_000
 CPU: Final = "CPU"
 GPU: Final = "GPU"
+# What asks for nothing fits any number of times; so many at a time are enough for one node.
+TIMES_MAX: Final = 8
 
 _UNITS_MAX: Final = (1 << 63) - 1  # what a message can carry
 
@@ -213,8 +215,19 @@ class Ledger:
         ]
 
     def times(self, demand: Demand) -> int:
-        """How often a demand that is not empty fits into what is free now."""
-        return min(self._free.get(name, 0) // units for name, units in demand.items)
+        """How often a demand fits into what is free now; one for nothing, ``TIMES_MAX``."""
+        return min((self._free.get(name, 0) // units for name, units in demand.items), default=TIMES_MAX)
+
+    def used(self, totals: "Ledger", demand: Demand) -> float:
+        """The largest part in use of anything that a demand asks for, 0 to 1, if this ledger says what is free.
+
+        Args:
+            totals: what there is in all.
+            demand: whose resources count; of one for nothing, CPU.
+        """
+        names = [name for name, _ in demand.items] or [CPU]
+        parts = [1 - self._free.get(name, 0) / total for name in names if (total := totals._total.get(name, 0))]
+        return max(parts, default=0.0)
 
     def available(self) -> dict[str, float]:
         """Name -> free amount; what is used up is left out."""

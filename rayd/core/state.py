@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from rayd.core.allotment import Allotment
 from rayd.core.effect import Effects
-from rayd.core.faults import unsatisfiable
 from rayd.core.objects import Entry, ObjectTable
 from rayd.core.resources import Demand, GpuSlots, Ledger
 from rayd.core.task import Spec, Task
@@ -101,7 +100,7 @@ class NodeState:
         self.now = 0
         self.number = 0
         self.dirty = False
-        self.elsewhere: Callable[[Spec, Demand], bool] = lambda spec, demand: False
+        self.why_never: Callable[[Spec, Demand, str], str] = _unset
         self._on_ready: Callable[[Task], None] = _unset
         self._on_unheld: Callable[[bytes, Entry], bool] = _unset
         self.objects = ObjectTable(
@@ -122,17 +121,6 @@ class NodeState:
     def gpus(self) -> GpuSlots:
         """Which of this machine's GPUs are free."""
         return self.whole.gpus
-
-    def whyever_not(self, spec: Spec, demand: Demand, what: str) -> str:
-        """Why ``what``, which asks for ``demand``, can never run here; empty if it can."""
-        if self.elsewhere(spec, demand):
-            return ""
-        if spec.unmet:
-            return f"The {what} cannot be scheduled: {spec.unmet}. It stays pending until there is one."
-        if any(source is not self.whole for source in spec.sources):
-            return ""  # the bundles of a group were compared when it was chosen
-        missing = self.ledger.can_ever_fit(demand)
-        return unsatisfiable(what, missing) if missing else ""
 
     def bind(self, on_ready: Callable[[Task], None], on_unheld: Callable[[bytes, Entry], bool]) -> None:
         """Close the circle between the object table and the parts that react to it."""

@@ -39,29 +39,38 @@ class Spec:
         depth: how many tasks a leased worker may have, from ``average_us``.
         reported: an unsatisfiable demand was reported to the driver.
         job_ended: the job's driver has gone; its tasks run only for those who survive it.
-        sources: where its demand may be taken from, in order of preference; empty while there is no such place.
+        nodes: numbers of the nodes that it accepts; None for any.
+        sources: where on this node its demand may be taken from; empty while that is nowhere.
+        group, bundle: id of its placement group, b"" for none, and number of the bundle, -1 for any.
+        slots: how often its demand fits into what its group has on each node, by number.
+        spread: its tasks and actors go to one node after the other.
         unmet: why there is none, when nothing but another node could change that.
         fault: why its tasks can never run, which is their result then.
     """
 
     __slots__ = (
         "average_us",
+        "bundle",
         "cid",
         "demand",
         "depth",
         "env",
         "fault",
         "function",
+        "group",
         "job",
         "job_ended",
         "max_calls",
         "name",
+        "nodes",
         "num_returns",
         "options",
         "queue",
         "reported",
         "retries_max",
+        "slots",
         "sources",
+        "spread",
         "unmet",
     )
 
@@ -83,7 +92,12 @@ class Spec:
         self.depth = 1
         self.reported = False
         self.job_ended = False
+        self.nodes: tuple[int, ...] | None = None
         self.sources: Sequence[Allotment] = ()
+        self.group = bytes(options.get("placement_group") or b"")
+        self.bundle = int(options.get("bundle", -1))
+        self.slots: dict[int, int] = {}
+        self.spread = bool(options.get("spread"))
         self.unmet = ""
         self.fault: Fault | None = None
 

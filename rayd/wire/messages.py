@@ -79,6 +79,9 @@ REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin her
 HOST: Final = 45  # (actor_id, key, args, args_oid, deps, contained)  run an actor of mine -> HOSTED, more than once
 HOSTED: Final = 46  # (actor_id, state, why map, [task_id] unbegun, [oid])  what becomes of it; results as in REFUSE
 FAR_ITEM: Final = 48  # (task_id, index, kind, data, contained)  a streamed item; STORED: data is [size]
+RESERVE: Final = 49  # (group_id, attempt, [[index, amounts map]])  the head to a member: take these bundles -> RESERVED
+RESERVED: Final = 50  # (group_id, attempt, ok, free map)
+GROUP: Final = 51  # (group_id, notice map)  the head to a member: what has become of a placement group
 UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
@@ -149,6 +152,9 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     HOST: _variants(bytes, int, bytes, bytes, list, list),
     HOSTED: _variants(bytes, int, dict, list, list),
     UNHOST: _variants(bytes),
+    RESERVE: _variants(bytes, int, list),
+    RESERVED: _variants(bytes, int, bool, dict),
+    GROUP: _variants(bytes, dict),
     FAR_ITEM: _variants(bytes, int, int, (bytes, list, dict), list),
     WELCOME: _variants(dict),
     REFUSED: _variants(dict),

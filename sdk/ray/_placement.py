@@ -2,7 +2,7 @@
 
 Keys of a spec made here, each only when it says something: ``placement_group``, ``bundle`` and ``capture`` (id of the
 group, number of the bundle or -1, whether children go there too), ``node`` and ``soft`` (an affinity to one node),
-``selectors`` (alternatives, each a list of [label, operator, values]).
+``selectors`` (alternatives, each a list of [label, operator, values]), ``spread`` (one node after the other).
 """
 
 from collections.abc import Mapping
@@ -36,6 +36,8 @@ def where(options: TaskOptions | ActorOptions, captured: bytes | None, name: str
             spec = _in_group(options, options.placement_group, options.placement_group_bundle_index, capture, name)
         elif captured and options.placement_group is NOT_GIVEN:
             spec = {"placement_group": captured, "bundle": -1, "capture": True}
+    elif strategy == "SPREAD":
+        spec = {"spread": True}
     elif not isinstance(strategy, str):
         from ray.util import scheduling_strategies as kinds
 

@@ -3,6 +3,7 @@
 ``ray.util.placement_group`` is this module, and can be called as the function of the same name.
 """
 
+import importlib
 import os
 import sys
 import types
@@ -256,6 +257,9 @@ class _Callable(types.ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PlacementGroup:
         return placement_group(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.__name__,)  # a task that uses the name takes it along
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -28,6 +28,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "stream", "num_returns": STREAMING, "max_retries": 1},
     {"name": "slow stream", "num_returns": STREAMING, "backpressure": 1, "max_retries": 1},
     {"name": "env", "env_vars": {"A": "1"}},
+    {"name": "spread", "spread": True},
 ]
 CLASSES: list[dict[str, Any]] = [
     {},
@@ -39,6 +40,7 @@ CLASSES: list[dict[str, Any]] = [
     {"resources": {"GPU": 1}},
     {"detached": True, "actor_name": "service", "max_restarts": 1},
     {"actor_name": "named"},
+    {"spread": True, "resources": {"CPU": 0.5}, "max_restarts": 1},
 ]
 METHODS: list[dict[str, Any]] = [{}, {"max_retries": 1}, {"num_returns": 2}, {"num_returns": STREAMING}]
 
@@ -244,7 +246,7 @@ class Play:
     def group(self, rng: Random) -> None:
         """A placement group, and something in it; which of its bundles, or any."""
         client = self.client(rng)
-        gid = bytes([len(self.groups)]) * 18
+        gid = bytes([self.world.node.state.number, len(self.groups)]) * 9
         bundles = rng.choice([[{"CPU": 1}], [{"CPU": 1}, {"CPU": 2}], [{"CPU": 0.5, "GPU": 0.5}], [{"CPU": 9}]])
         client.peer.rpc("group_create", group_id=gid, bundles=bundles, detached=rng.random() < 0.2)
         self.groups.append(gid)

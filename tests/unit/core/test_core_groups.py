@@ -263,7 +263,7 @@ def test_a_hard_affinity_to_an_unknown_node_is_an_error_and_a_soft_one_is_not(wo
 def test_labels_that_the_node_has_not_keep_work_pending_and_are_reported(world: World) -> None:
     driver = world.driver()
     logs = world.tool("logs", job=driver.job)
-    world.node.queries.facts["labels"] = {"region": "eu"}
+    world.node.neighbours.cluster.me.facts["labels"] = {"region": "eu"}
     driver.submit(driver.spec("far", selectors=[[["region", "in", ["us"]]]]))
     near = driver.submit(driver.spec("near", selectors=[[["region", "in", ["us"]]], [["region", "in", ["eu"]]]]))
     ((_, _, text),) = logs.take(m.EVENT)

@@ -68,14 +68,9 @@ class World:
         self.arena = Arena(store_bytes)
         self.memory = bytearray(store_bytes)
         self.totals = {"CPU": cpus, **(resources or {})}
-        facts = {"address": address, "host": "127.0.0.1", "node_id": address.encode().ljust(28)}
-        self.node = Node(
-            b"n" * 28 if address == ADDRESS else address.encode().ljust(28),
-            self.totals,
-            self.arena,
-            self.effects,
-            facts,
-        )
+        node_id = b"n" * 28 if address == ADDRESS else address.encode().ljust(28)
+        facts = {"address": address, "host": "127.0.0.1", "node_id": node_id}
+        self.node = Node(node_id, self.totals, self.arena, self.effects, facts)
         self.checked = checked
         self.now = 1
         self.peers: dict[int, Peer] = {}

@@ -1,0 +1,148 @@
+"""Where the tasks and actors of a spec may run: which nodes it accepts, and what it takes there.
+
+Most specs accept any node. An affinity to a node, labels and placement groups narrow that down; what they say is
+looked up when a spec becomes known and again whenever a node comes or goes or a group changes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rayd.core import affinity
+from rayd.core.actor import Actors
+from rayd.core.bundles import Bundles
+from rayd.core.cluster import Cluster, Member
+from rayd.core.dispatch import Dispatcher
+from rayd.core.faults import largest, unsatisfiable
+from rayd.core.resources import Demand
+from rayd.core.state import NodeState
+from rayd.core.task import Spec
+from rayd.errors import UNSCHEDULABLE, fault
+
+
+class Placement:
+    """What the specs of a node accept.
+
+    Args:
+        state: the node's tables.
+        cluster: the nodes.
+        tasks, actors: of this node.
+    """
+
+    def __init__(self, state: NodeState, cluster: Cluster, tasks: Dispatcher, actors: Actors) -> None:
+        self.state = state
+        self.cluster = cluster
+        self.tasks = tasks
+        self.actors = actors
+        self.bundles = Bundles(state, self._group_changed)
+        self.ask: Callable[[bytes], None] = _nobody  # for what is known of a group
+        state.why_never = self.why_never
+
+    # ---- looking up --------------------------------------------------------------------------------------------------
+
+    def bind(self, spec: Spec) -> None:
+        """Say where a spec may run.
+
+        Raises:
+            ValueError: it names a bundle that its group has not.
+        """
+        if spec.group and spec.fault is None:
+            self._bind_to_group(spec)
+        elif spec.options.get("node") or spec.options.get("selectors"):
+            self._bind_to_nodes(spec)
+        if spec.fault is not None:
+            for task in list(spec.queue):
+                self.tasks.refuse(task)
+            spec.queue.clear()
+
+    def _bind_to_nodes(self, spec: Spec) -> None:
+        ranks: dict[int, int] = {}
+        for member in self._living():
+            rank = affinity.rank(spec.options, member.node_id, member.labels)
+            if rank is not None:
+                ranks[member.number] = rank
+        spec.unmet, spec.fault = "", None
+        if not ranks:
+            nodes = {member.node_id: member.labels for member in self._living()}
+            spec.unmet, spec.fault = affinity.refusal(spec.options, nodes, spec.name)
+        able = {number: rank for number, rank in ranks.items() if self._could(self.cluster.members[number], spec)}
+        fit = able or ranks
+        best = min(fit.values(), default=0)
+        self._accept(spec, [number for number, rank in fit.items() if rank == best])
+
+    def _bind_to_group(self, spec: Spec) -> None:
+        known = self.bundles.known.get(spec.group)
+        if known is None:
+            self._accept(spec, [])
+            self.ask(spec.group)
+            known = self.bundles.known.get(spec.group)
+            if known is None:
+                return
+        if known.fault is None and not -1 <= spec.bundle < known.count:
+            raise ValueError(f"the placement group {spec.group.hex()} has no bundle {spec.bundle}")
+        spec.fault = known.fault
+        spec.slots = self.bundles.slots(spec.group, spec.bundle, spec.demand)
+        self._accept(spec, [] if spec.fault is not None else list(spec.slots))
+
+    def _accept(self, spec: Spec, numbers: list[int]) -> None:
+        spec.nodes = tuple(sorted(numbers))
+        if self.state.number not in spec.nodes:
+            spec.sources = ()
+        elif spec.group:
+            spec.sources = self.bundles.sources(spec.group, spec.bundle)
+        else:
+            spec.sources = (self.state.whole,)
+
+    def _living(self) -> Iterator[Member]:
+        yield self.cluster.me
+        yield from self.cluster.others()
+
+    @staticmethod
+    def _could(member: Member, spec: Spec) -> bool:
+        placement = Demand.of(spec.options.get("placement") or {})
+        return member.could(spec.demand) and member.could(placement)
+
+    # ---- changes -----------------------------------------------------------------------------------------------------
+
+    def nodes_changed(self) -> None:
+        """A node has come or gone."""
+        for spec in list(self.state.specs.values()):
+            if spec.nodes is not None and not spec.group:
+                self.bind(spec)
+
+    def _group_changed(self, gid: bytes) -> None:
+        known = self.bundles.known[gid]
+        for spec in list(self.state.specs.values()):
+            if spec.group == gid:
+                self._bind_late(spec)
+        if known.fault is not None:
+            self.actors.end_in_group(gid, known.fault)
+
+    def _bind_late(self, spec: Spec) -> None:
+        try:
+            self.bind(spec)
+        except ValueError as error:  # when it became known, nothing was known of its group yet
+            spec.fault = fault(UNSCHEDULABLE, f"{spec.name} cannot be scheduled: {error}.")
+            self.bind(spec)
+
+    # ---- what cannot be ----------------------------------------------------------------------------------------------
+
+    def why_never(self, spec: Spec, demand: Demand, what: str) -> str:
+        """Why ``what``, which asks for ``demand``, can run on none of the nodes there are; empty if it can."""
+        if spec.unmet:
+            return f"The {what} cannot be scheduled: {spec.unmet}. It stays pending until there is one."
+        if spec.group:
+            return ""  # the bundles of a group were compared when it was chosen
+        members = [member for member in self._living() if spec.nodes is None or member.number in spec.nodes]
+        if not members or any(member.could(demand) for member in members):
+            return ""
+        missing = largest([member.totals for member in members], demand)
+        if missing:
+            return unsatisfiable(what, missing, len(members))
+        return (
+            f"The {what} can never be scheduled: it asks for {demand.to_floats()}, and no node has all of that. Ask for"
+            " less, or start a node that has it. It stays pending until then."
+        )
+
+
+def _nobody(gid: bytes) -> Any:
+    raise RuntimeError("Placement.ask has not been bound")
