@@ -74,6 +74,14 @@ FLOORS: Mapping[str, Floor] = {
     "seed: 10 arrays of 160 MB by value": Floor(limits=(Limit("times_memcpy", "<=", 3.0),)),
     "1M queued no-op tasks": Floor(limits=(Limit("share_of_10k", ">=", NO_SLOWDOWN),)),
     "memory per queued task": Floor(limits=(Limit("", "<=", 1024.0),)),
+    "two nodes: tasks sync": Floor(ray=6),
+    "two nodes: tasks async": Floor(ray=10),
+    "two nodes: get of 100 MB from the other": Floor(ray=1.5, limits=(Limit("share_of_tcp", ">=", 0.7),)),
+    "two nodes: a node joins": Floor(limits=(Limit("", "<=", 0.5),)),
+    "two nodes: placement group create/remove": Floor(ray=4),
+    "remote driver: get calls": Floor(ray=3),
+    "remote driver: put calls": Floor(ray=10),
+    "remote driver: put GB/s": Floor(ray=5),
 }
 
 

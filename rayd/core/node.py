@@ -327,6 +327,8 @@ class Node:
             return False
         if oid.endswith(ACTOR_OBJECT_SUFFIX):
             aid = oid[:ACTOR_ID_BYTES]
+            if self.neighbours.far_calls.is_far(aid):  # even if it runs here: its handles count at its home
+                return False
             self.actors.unheld(aid)
             actor = self.actors.by_id.get(aid)
             if actor is not None and actor.fault is None:
