@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rayd.core.channels import Channel, Channels
-from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable, lost
+from rayd.core.object_faults import lost
+from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
 from rayd.core.state import NodeState
 from rayd.errors import OBJECT_LOST, fault
 from rayd.ids import ACTOR_OBJECT_SUFFIX, home_of
@@ -162,8 +163,7 @@ class Foreign:
             return
         del self._asked[oid]
         if kind == STORED:
-            entry.kind, entry.data = AWAY, data
-            self._pull(oid, entry, conn)
+            self._objects.fill_away(oid, data)
         else:
             entry.kind, entry.data = PENDING, None
             self.keep(conn, oid, kind, data, contained)

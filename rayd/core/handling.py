@@ -35,6 +35,7 @@ class ObjectMessages:
             m.HOLD: self._on_hold,
             m.RELEASE: self._on_release,
             m.WANT: self._on_want,
+            m.PROBE: self._on_probe,
         }
 
     def _on_put(self, conn: Conn, message: Any) -> None:
@@ -61,3 +62,7 @@ class ObjectMessages:
     def _on_want(self, conn: Conn, message: Any) -> None:
         check_ids(message[1])
         self.objects.want(conn.conn, message[1])
+
+    def _on_probe(self, conn: Conn, message: Any) -> None:
+        check_ids(message[1])
+        self.objects.probe(conn.conn, message[1])

@@ -43,7 +43,8 @@ from rayd.core.handling import ObjectMessages
 from rayd.core.jobs import Jobs
 from rayd.core.naming import AT_THE_HEAD, Naming
 from rayd.core.neighbours import Neighbours
-from rayd.core.objects import Entry, lost
+from rayd.core.object_faults import lost
+from rayd.core.objects import Entry
 from rayd.core.placement import Placement
 from rayd.core.queries import Queries
 from rayd.core.state import Conn, NodeState

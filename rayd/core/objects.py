@@ -13,11 +13,12 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from rayd.core.effect import Effects, SendPart
+from rayd.core.object_faults import lost, store_full
 from rayd.core.task import Task
-from rayd.errors import OBJECT_LOST, STORE_FULL, fault
+from rayd.errors import Fault
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, PART_BYTES_MAX, REPLY, STORED, VALUE
+from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, PART_BYTES_MAX, READY, REPLY, STORED, VALUE
 
 PENDING: Final = -1
 ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
@@ -82,6 +83,7 @@ class ObjectTable:
         self._unpinning = False
         self._filled: deque[Task] = deque()
         self._telling = False
+        self._probes: dict[bytes, list[int]] = {}  # connections that want to know when an object is complete
         # Bound by whoever knows of other nodes: which connections are theirs, and what to do for what is not here.
         self.nodes: Container[int] = ()
         self.on_wanted: Callable[[bytes, Entry], None] = _nobody
@@ -144,6 +146,7 @@ class ObjectTable:
         if contained:
             entry.contained = self._hold_all(other for other in contained if other != oid)
         self._announce(oid, entry)
+        self._tell_probes(oid)
 
     def write(self, conn: int, oid: bytes, at: int, data: bytes) -> None:
         """A part of the allocated bytes, from who allocated them and does not share the memory."""
@@ -185,6 +188,8 @@ class ObjectTable:
             entry.contained = self._hold_all(other for other in contained if other != oid)
         if entry.waiters is not None or entry.dependents is not None:
             self._announce(oid, entry)
+        if self._probes:
+            self._tell_probes(oid)
 
     def fill_at(self, oid: bytes, offset: int, size: int) -> None:
         """The bytes of a pending entry have come from another node."""
@@ -199,6 +204,8 @@ class ObjectTable:
         entry.kind = AWAY
         entry.data = data
         entry.task = None
+        if self._probes:
+            self._tell_probes(oid)
         dependents, entry.dependents = entry.dependents or [], None
         stay = [task for task in dependents if task.stays]
         for task in dependents:
@@ -343,6 +350,7 @@ class ObjectTable:
     def free(self, oid: bytes, entry: Entry) -> None:
         """Forget an object and its hold on what it contains."""
         del self.entries[oid]
+        self._tell_probes(oid)
         if entry.kind == STORED or entry.kind == ALLOCATED:
             self.arena.free(entry.data[0])
         if entry.waiters is not None:
@@ -364,6 +372,11 @@ class ObjectTable:
         for entry in self.entries.values():
             if entry.waiters is not None and conn in entry.waiters:
                 entry.waiters = [waiter for waiter in entry.waiters if waiter != conn] or None
+        for oid, conns in list(self._probes.items()):
+            if conn in conns:
+                conns.remove(conn)
+                if not conns:
+                    del self._probes[oid]
         self.release(conn, held)
 
     # ---- use ---------------------------------------------------------------------------------------------------------
@@ -387,6 +400,26 @@ class ObjectTable:
                 entry.waiters.append(conn)
             if entry.task is None:
                 self.on_wanted(oid, entry)
+
+    def probe(self, conn: int, oids: Iterable[bytes]) -> None:
+        """Send READY for each now or when it is complete, wherever that is. Of what is lost, a WANT will tell."""
+        ready = []
+        for oid in oids:
+            entry = self.entries.get(oid)
+            if entry is None or entry.kind >= INLINE or entry.kind == AWAY:
+                ready.append(oid)
+                continue
+            conns = self._probes.setdefault(oid, [])
+            if conn not in conns:
+                conns.append(conn)
+            if entry.task is None:
+                self.on_wanted(oid, entry)
+        if ready:
+            self._effects.sends[conn].append((READY, ready))
+
+    def _tell_probes(self, oid: bytes) -> None:
+        for conn in self._probes.pop(oid, ()):
+            self._effects.sends[conn].append((READY, [oid]))
 
     def subscribe(self, task: Task, oids: Iterable[bytes]) -> int:
         """Count the arguments of ``task`` that are not ready and have it told when they are. What is complete on
@@ -417,24 +450,11 @@ class ObjectTable:
         entry.read = True
         return entry.kind, entry.data
 
-    def full(self, size: int, describe: Callable[[int], str]) -> dict[str, Any]:
+    def full(self, size: int, describe: Callable[[int], str]) -> Fault:
+        """The fault of a request for bytes that are not there; ``describe`` names a connection in words."""
         stored = [entry for entry in self.entries.values() if entry.kind == STORED or entry.kind == ALLOCATED]
         largest = sorted(stored, key=lambda entry: -entry.data[1])[:5]
-        holders = [[_holder_text(entry, describe), entry.data[1]] for entry in largest]
-        listing = "; ".join(f"{_human(amount)} {text}" for text, amount in holders) or "none"
-        arena = self.arena
-        if size > arena.capacity:
-            remedy = "It is larger than the whole store: start with a larger object_store_memory or split the value."
-        else:
-            remedy = (
-                "Drop references to large objects (del, smaller lifetimes) or start with a larger object_store_memory."
-            )
-        text = (
-            f"The object store is full: {_human(size)} were asked for, {_human(arena.used)} of"
-            f" {_human(arena.capacity)} are in use and"
-            f" the largest free gap is {_human(arena.largest_gap)}. Largest objects: {listing}. {remedy}"
-        )
-        return fault(STORE_FULL, text, asked=size, capacity=arena.capacity, used=arena.used, holders=holders)
+        return store_full(self.arena, size, [[_holder_text(entry, describe), entry.data[1]] for entry in largest])
 
     def check(self) -> None:
         """Invariants of the table; raises AssertionError naming the broken one."""
@@ -443,6 +463,9 @@ class ObjectTable:
             assert entry.holds >= conns, f"{oid.hex()} has {entry.holds} holds but {conns} holders"
             assert entry.kind == PENDING or entry.task is None, f"{oid.hex()} is filled but has a task"
             assert entry.kind < INLINE or not entry.waiters, f"{oid.hex()} is filled but has waiters"
+        for oid in self._probes:
+            assert oid in self.entries, f"{oid.hex()} is gone, and who waits for it was not told"
+            assert self.entries[oid].kind in (PENDING, ALLOCATED), f"{oid.hex()} is complete, and that was not told"
 
 
 def _nobody(oid: bytes, entry: Entry) -> None:
@@ -461,28 +484,9 @@ def _lost_message(oid: bytes, far: bool) -> tuple[Any, ...]:
     return (FAR_VALUE, oid, FAULT, lost(oid), []) if far else (VALUE, oid, FAULT, lost(oid))
 
 
-def lost(oid: bytes) -> dict[str, Any]:
-    """The fault for an id this node knows nothing of."""
-    return fault(
-        OBJECT_LOST,
-        f"Object {oid.hex()} does not exist on this cluster: it belongs to an earlier session, or its last"
-        " reference was"
-        " dropped before this one was used. Create it again in this session and keep a reference to it.",
-        object_id=oid.hex(),
-    )
-
-
 def _holder_text(entry: Entry, describe: Callable[[int], str]) -> str:
     holders = entry.holders
     if not holders:
         return "held by another object or a pending task"
     first = holders if type(holders) is int else min(holders)  # type: ignore[arg-type]
     return f"held by {describe(first)}"
-
-
-def _human(amount: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if abs(amount) < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024  # type: ignore[assignment]
-    return f"{amount:.1f} GiB"

@@ -59,6 +59,7 @@ RPC: Final = 19  # (req, method, params map)  -> REPLY; everything that is not h
 AUTH: Final = 21  # (version, scope, expiry, challenge)  over TCP, before HELLO  -> CHALLENGE or REFUSED
 PROOF: Final = 22  # (proof)  the answer to CHALLENGE; HELLO may follow at once
 WRITE: Final = 23  # (oid, at, bytes)  a part of allocated bytes, from who does not share the memory
+PROBE: Final = 25  # ([oid])  -> READY for each, when it is complete somewhere
 READ: Final = 24  # (req, oid, at, size)  -> DATA, or REPLY when it cannot be
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
@@ -97,6 +98,7 @@ LOG: Final = 72  # (source map, is_err, [line])  output of a worker
 EVENT: Final = 73  # (level, text)  something the user should know
 UNREAD: Final = 74  # (kind, data)  an error that nobody asked for
 CHALLENGE: Final = 75  # (challenge, proof)
+READY: Final = 77  # ([oid])
 DATA: Final = 76  # (req, bytes)  a part of a stored object
 
 # ---- daemon to worker mailbox: a datagram is an array of these ----------------------------------------------------
@@ -139,6 +141,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     PROOF: _variants(bytes),
     WRITE: _variants(bytes, int, bytes),
     READ: _variants(int, bytes, int, int),
+    PROBE: _variants(list),
     DONE: _variants(bytes, int, bytes, list, int),
     DONE_MANY: _variants(bytes, list, int),
     YIELD: _variants(bytes, int, int, bytes, list),
@@ -169,6 +172,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     UNREAD: _variants(int, (bytes, dict)),
     CHALLENGE: _variants(bytes, bytes),
     DATA: _variants(int, bytes),
+    READY: _variants(list),
 }
 
 NAMES: Final[dict[int, str]] = {

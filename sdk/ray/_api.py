@@ -148,7 +148,8 @@ def wait(
         waitables: a list of different references or generators.
         num_returns: how many to wait for.
         timeout: seconds to wait at the most; 0 only looks; None waits without limit.
-        fetch_local: also bring the values to this machine.
+        fetch_local: also bring the values to this machine; False is satisfied when they are complete on another. Not
+            looked at when there are generators among the waitables.
 
     Returns:
         (ready, not ready): at most ``num_returns`` ready ones, both in the order given.
@@ -170,7 +171,7 @@ def wait(
     if operator.countOf(map(type, waitables), ObjectRef) != len(waitables):
         return _wait_mixed(waitables, num_returns, timeout)
     _check_wait(waitables, num_returns)
-    return _owner(waitables[0]).wait(waitables, num_returns, timeout)
+    return _owner(waitables[0]).wait(waitables, num_returns, timeout, fetch_local)
 
 
 def _check_wait(waitables: list[Any], num_returns: int) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ray import exceptions
 from ray._collector import at_an_end
 from ray._link import Link
-from ray._refs import ASKED, UNASKED, ObjectRef
+from ray._refs import ASKED, COMPLETE, UNASKED, ObjectRef
 from ray._serialize import Serialized, deserialize, serialize
 from ray._store import FarStore, SharedStore, Store
 from rayd.ids import FIRST_RETURN, nonce
@@ -164,6 +164,8 @@ class Client:
         elif tag == m.DATA:
             if message[1] in self._replies:
                 self._replies[message[1]] = (True, message[2])
+        elif tag == m.READY:
+            self._on_ready(message[1])
         elif tag == m.STREAM_ITEM:
             self._on_item(message[1], message[2], message[3], message[4])
         elif tag == m.STREAM_END:
@@ -346,13 +348,25 @@ class Client:
 
     def ask(self, refs: Iterable[ObjectRef[Any]]) -> None:
         """Ask for the values of those not asked for yet; goes out with the next flush."""
-        wanted = [ref for ref in refs if ref._kind == UNASKED]
+        wanted = [ref for ref in refs if ref._kind < ASKED]
         if wanted:
             # Asked first and noted then: Ctrl-C in between makes us ask twice, the other way round never.
             self.link.post_quietly((m.WANT, [ref._id for ref in wanted]))
             for ref in wanted:
-                if ref._kind == UNASKED:
-                    ref._kind = ASKED
+                ref._kind = max(ref._kind, ASKED)
+
+    def _probe(self, refs: Iterable[ObjectRef[Any]]) -> None:
+        """Ask whether they are complete, wherever that may be."""
+        unknown = [ref._id for ref in refs if ref._kind == UNASKED]
+        if unknown:
+            self.link.post_quietly((m.PROBE, unknown))
+
+    def _on_ready(self, oids: list[bytes]) -> None:
+        for oid in oids:
+            hold = self.refs.get(oid)
+            ref = hold() if hold is not None else None
+            if ref is not None and ref._kind == UNASKED:
+                ref._kind = COMPLETE
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         """Values in order; raises the first error as soon as any of them failed.
@@ -417,16 +431,16 @@ class Client:
         return False
 
     def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch: bool = True
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """Split into at most ``num_returns`` ready ones and the rest, each in input order."""
-        ready = _first_ready(refs, num_returns)
+        ready = _first_ready(refs, num_returns, fetch=fetch)
         if len(ready) < num_returns:
-            self.ask(refs)
+            self.ask(refs) if fetch else self._probe(refs)
 
             def done() -> bool:
                 nonlocal ready
-                ready = _first_ready(refs, num_returns)
+                ready = _first_ready(refs, num_returns, fetch=fetch)
                 return len(ready) >= num_returns
 
             self.block_until(done, timeout)
@@ -443,10 +457,10 @@ class Client:
         self.store.close()
 
 
-def _first_ready(refs: list[ObjectRef[Any]], limit: int) -> list[int]:
+def _first_ready(refs: list[ObjectRef[Any]], limit: int, *, fetch: bool) -> list[int]:
     ready = []
     for index, ref in enumerate(refs):
-        if ref._kind >= 0:
+        if ref._kind >= 0 or (ref._kind == COMPLETE and not fetch):
             ready.append(index)
             if len(ready) == limit:
                 break

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 # States before a payload kind is known.
+COMPLETE: Final = -3  # on another machine, says the daemon
 UNASKED: Final = -2
 ASKED: Final = -1
 

@@ -229,6 +229,7 @@ class Play:
     def want(self, rng: Random) -> None:
         client = self.client(rng)
         client.peer.want(*self.some(rng, client.held))
+        client.peer.send((m.PROBE, self.some(rng, client.held)))
 
     def cancel(self, rng: Random) -> None:
         client = self.client(rng)
