@@ -59,12 +59,28 @@ class Joined(NamedTuple):
 
 
 class SendPart(NamedTuple):
-    """Send DATA with a copy of these bytes of the store."""
+    """Send DATA with a copy of these bytes of the store; to a "bulk" client the bytes themselves after a REPLY."""
 
     conn: int
     req: int
     offset: int
     size: int
+
+
+class Fetch(NamedTuple):
+    """Bring the bytes of an object from another node's store to a place in this one; answer with ``Fetched``."""
+
+    number: int
+    address: str
+    oid: bytes
+    offset: int
+    size: int
+
+
+class StopFetch(NamedTuple):
+    """Give a ``Fetch`` up; ``Fetched`` follows when nothing is written any more."""
+
+    number: int
 
 
 class CloseConnection(NamedTuple):
@@ -80,7 +96,17 @@ class StopDaemon(NamedTuple):
 
 
 Effect: TypeAlias = (
-    StartWorker | KillWorker | RetireWorker | TakeBack | Interrupt | Joined | SendPart | CloseConnection | StopDaemon
+    StartWorker
+    | KillWorker
+    | RetireWorker
+    | TakeBack
+    | Interrupt
+    | Joined
+    | SendPart
+    | Fetch
+    | StopFetch
+    | CloseConnection
+    | StopDaemon
 )
 
 

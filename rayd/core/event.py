@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, TypeAlias
 
+from rayd.errors import Fault
 from rayd.wire.messages import Message
 from rayd.wire.secret import JOIN
 
@@ -11,7 +12,7 @@ class Connected(NamedTuple):
 
     Attributes:
         conn: connection id, unique for the life of the daemon.
-        kind: "driver", "worker", "cli", "logs" or "node".
+        kind: "driver", "worker", "cli", "logs", "node" or "bulk".
         info: the map of its HELLO.
         worker: the worker id when kind is "worker", else 0.
         scope: what the client may do (``rayd.wire.secret.KINDS``).
@@ -91,6 +92,13 @@ class TakenBack(NamedTuple):
     tids: list[bytes]
 
 
+class Fetched(NamedTuple):
+    """The end of a ``Fetch``: all bytes are there, or the reason why not."""
+
+    number: int
+    why: Fault | None
+
+
 class Join(NamedTuple):
     """This node is to become a member of the cluster whose head listens at this address; the first event of all."""
 
@@ -101,4 +109,6 @@ class Tick(NamedTuple):
     """Time has passed ``next_deadline``."""
 
 
-Event: TypeAlias = Connected | Linked | Received | Disconnected | WorkerStarted | WorkerExited | TakenBack | Join | Tick
+Event: TypeAlias = (
+    Connected | Linked | Received | Disconnected | WorkerStarted | WorkerExited | TakenBack | Fetched | Join | Tick
+)

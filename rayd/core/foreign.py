@@ -12,15 +12,16 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rayd.core.channels import Channel, Channels
+from rayd.core.effect import Fetch, StopFetch
 from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
 from rayd.core.state import NodeState
-from rayd.errors import OBJECT_LOST, fault
+from rayd.errors import NODE_DIED, OBJECT_LOST, Fault, fault
 from rayd.ids import ACTOR_OBJECT_SUFFIX, home_of
-from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, PART_BYTES_MAX, READ, RELEASE, STORED, WANT
+from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, RELEASE, STORED, WANT
 
-# Parts of one object that are under way at a time.
-PARTS_AHEAD: Final = 4
+# How often the bytes of an object are asked for before it is given up while the other node seems to live.
+TRIES_MAX: Final = 3
 
 
 class Pull:
@@ -28,21 +29,21 @@ class Pull:
 
     Attributes:
         oid: of the object.
-        conn: where they come from.
+        conn: who has told of it.
         offset, size: their place here.
-        asked: bytes asked for so far.
-        under_way: position of each part that was asked for and has not come, by request.
+        wanted: somebody still waits for them.
+        tries: how often they have been asked for.
     """
 
-    __slots__ = ("asked", "conn", "offset", "oid", "size", "under_way")
+    __slots__ = ("conn", "offset", "oid", "size", "tries", "wanted")
 
     def __init__(self, oid: bytes, conn: int, offset: int, size: int) -> None:
         self.oid = oid
         self.conn = conn
         self.offset = offset
         self.size = size
-        self.asked = 0
-        self.under_way: dict[int, int] = {}
+        self.wanted = True
+        self.tries = 0
 
 
 class Foreign:
@@ -59,7 +60,7 @@ class Foreign:
         self.source: dict[bytes, int] = {}
         self._asked: dict[bytes, None] = {}
         self._pulls: dict[bytes, Pull] = {}
-        self._requests: dict[int, Pull] = {}
+        self._under_way: dict[int, Pull] = {}  # also those that are to be given up
         self._next = 1
 
     @property
@@ -113,9 +114,9 @@ class Foreign:
             del self._asked[oid]
         pull = self._pulls.pop(oid, None)
         if pull is not None:
-            for req in pull.under_way:
-                del self._requests[req]
-            self._objects.arena.free(pull.offset)
+            pull.wanted = False
+            number = next(number for number, other in self._under_way.items() if other is pull)
+            self.state.effects.others.append(StopFetch(number))
 
     def adopted(self, oid: bytes) -> None:
         """What makes the object runs here from now on."""
@@ -185,52 +186,36 @@ class Foreign:
             entry.kind = PENDING
             self._objects.fill(oid, FAULT, self._objects.full(size, self.state.describe_conn), None)
             return
-        pull = self._pulls[oid] = Pull(oid, conn, offset, size)
-        for _ in range(PARTS_AHEAD):
-            self._ask_for_part(pull)
-        if not size:
-            self._complete(pull)
+        self._ask(Pull(oid, conn, offset, size))
 
-    def _ask_for_part(self, pull: Pull) -> None:
-        size = min(PART_BYTES_MAX, pull.size - pull.asked)
-        if size <= 0:
+    def _ask(self, pull: Pull) -> None:
+        self._pulls[pull.oid] = pull
+        pull.tries += 1
+        number, self._next = self._next, self._next + 1
+        self._under_way[number] = pull
+        address = self.channels.by_conn[pull.conn].member.address
+        self.state.effects.others.append(Fetch(number, address, pull.oid, pull.offset, pull.size))
+
+    def fetched(self, number: int, why: Fault | None) -> None:
+        """The bytes have come, or cannot be had."""
+        pull = self._under_way.pop(number)
+        if not pull.wanted:
+            self._objects.arena.free(pull.offset)
             return
-        req, self._next = self._next, self._next + 1
-        self._requests[req] = pull
-        pull.under_way[req] = pull.asked
-        self.state.effects.sends[pull.conn].append((READ, req, pull.oid, pull.asked, size))
-        pull.asked += size
-
-    def part(self, req: int, data: bytes) -> None:
-        """DATA: a part has come."""
-        pull = self._requests.pop(req, None)
-        if pull is None:
-            return
-        at = pull.under_way.pop(req)
-        self.state.effects.writes.append((pull.offset + at, data))
-        self._ask_for_part(pull)
-        if not pull.under_way:
-            self._complete(pull)
-
-    def _complete(self, pull: Pull) -> None:
         del self._pulls[pull.oid]
         entry = self._objects.entries[pull.oid]
-        entry.kind = PENDING
-        entry.data = None
-        self._objects.fill_at(pull.oid, pull.offset, pull.size)
-
-    def refused(self, req: int, why: Any) -> None:
-        """REPLY instead of DATA: who had the object has it no more."""
-        pull = self._requests.pop(req, None)
-        if pull is None:
-            return
-        pull.under_way.pop(req)
-        if not why.get("elsewhere"):
-            self._fail(pull.oid, why)
-            return
-        self._forget(pull.oid)
-        self._asked[pull.oid] = None
-        self.state.effects.sends[pull.conn].append((WANT, [pull.oid]))
+        if why is None:
+            entry.kind, entry.data = PENDING, None
+            self._objects.fill_at(pull.oid, pull.offset, pull.size)
+        elif why["code"] == NODE_DIED and pull.tries < TRIES_MAX:
+            self._ask(pull)
+        else:
+            self._objects.arena.free(pull.offset)
+            if why.get("elsewhere"):
+                self._asked[pull.oid] = None
+                self.state.effects.sends[pull.conn].append((WANT, [pull.oid]))
+            else:
+                self._fail(pull.oid, why)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -273,16 +258,16 @@ class Foreign:
 
     def places(self) -> list[list[int]]:
         """Offset and size of what is being pulled."""
-        return [[pull.offset, pull.size] for pull in self._pulls.values()]
+        return [[pull.offset, pull.size] for pull in self._under_way.values()]
 
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
         entries = self._objects.entries
-        for oid, entry in entries.items():
-            assert entry.kind != AWAY or oid in self.source, f"{oid.hex()} is away and nobody knows where"
         for oid in self.source:
             assert oid in entries, f"{oid.hex()} is held elsewhere and unknown here"
         for oid, pull in self._pulls.items():
             assert entries[oid].kind in (PENDING, AWAY), f"{oid.hex()} is pulled and complete"
-            assert pull.under_way, f"nothing of {oid.hex()} is under way"
+            assert pull.wanted, f"{oid.hex()} is pulled for nobody"
+        wanted = [pull for pull in self._under_way.values() if pull.wanted]
+        assert len(wanted) == len(self._pulls), "an object is pulled twice, or forgotten"
         assert not self._asked.keys() - self.source.keys(), "something was asked of nobody"

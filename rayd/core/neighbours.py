@@ -72,7 +72,6 @@ class Neighbours:
             m.FAR_DONE: lambda conn, message: self.offload.done(conn.conn, *message[1:]),
             m.FAR_ITEM: lambda conn, message: self.offload.item(conn.conn, *message[1:]),
             m.REFUSE: lambda conn, message: self.offload.refused(conn.conn, *message[1:]),
-            m.DATA: lambda conn, message: self.foreign.part(message[1], message[2]),
             m.REPLY: self._on_reply,
             m.LOG: self._pass_on,
             m.EVENT: lambda conn, message: self.state.warn(conn.job, message[2], message[1]),
@@ -171,8 +170,6 @@ class Neighbours:
     def _on_reply(self, conn: Conn, message: Any) -> None:
         if conn.conn == self.cluster.head_conn:
             self.on_answer(message[1], message[2], message[3])
-        elif not message[2]:
-            self.foreign.refused(message[1], message[3])
 
     def _pass_on(self, conn: Conn, message: Any) -> None:
         """Tell what a job does elsewhere to who is told of it here, but never to who has just told us."""

@@ -29,6 +29,7 @@ from rayd.core.event import (
     Connected,
     Disconnected,
     Event,
+    Fetched,
     Join,
     Linked,
     Received,
@@ -128,6 +129,7 @@ class Node:
                 **self.neighbours.handlers(of_driver),
                 **self.grouping.handlers(),
             },
+            "bulk": {m.READ: handlers[m.READ]},
             "cli": tools,
             "logs": tools,
         }
@@ -200,6 +202,8 @@ class Node:
             case Linked():
                 self.neighbours.linked(event)
                 self.grouping.learn(event.welcome.get("groups") or ())
+            case Fetched():
+                self.neighbours.foreign.fetched(event.number, event.why)
             case Join():
                 self.neighbours.join(event.address)
             case Disconnected():

@@ -18,7 +18,7 @@ from rayd.core.task import Task
 from rayd.errors import Fault
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, PART_BYTES_MAX, READY, REPLY, STORED, VALUE
+from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, READY, REPLY, STORED, VALUE
 
 PENDING: Final = -1
 ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
@@ -166,7 +166,7 @@ class ObjectTable:
                 why["elsewhere"] = True
             self._effects.sends[conn].append((REPLY, req, False, why))
             return
-        if not 0 <= at <= at + size <= entry.data[1] or not 0 <= size <= PART_BYTES_MAX:
+        if not 0 <= at <= at + size <= entry.data[1] or size < 0:
             raise ProtocolError(f"{size} bytes at {at} are no part of the {entry.data[1]} bytes of {oid.hex()}")
         self._effects.others.append(SendPart(conn, req, entry.data[0] + at, size))
 

@@ -11,13 +11,17 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Protocol, cast
+from collections import deque
+from typing import Any, Final, Protocol, cast
 
 from rayd.errors import NOT_PROVEN, VERSION, Fault, fault
 from rayd.wire.auth import Gate, NotProvenError
 from rayd.wire.frame import FRAME_BYTES_MAX, HELLO_BYTES_MAX, Framer, ProtocolError, encode, encode_many
 from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
 from rayd.wire.secret import JOIN, KINDS
+
+# Bytes of a store that are written at a time: other connections get their turn in between.
+STREAM_STEP: Final = 1 << 20
 
 
 class Speaker(asyncio.Protocol):
@@ -38,11 +42,37 @@ class Speaker(asyncio.Protocol):
         self.peer_pid = 0
         self.why = ""
         self._transport: asyncio.Transport | None = None
+        self._bodies: deque[memoryview] = deque()
+        self._paused = False
 
     def send(self, messages: list[Message]) -> None:
         """Write messages in one go."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_many(messages) if len(messages) > 1 else encode(messages[0]))
+
+    def stream(self, header: Message, body: memoryview) -> None:
+        """Write a message and then bytes as they are, without a copy and no faster than the other side takes them."""
+        self._bodies.append(body)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=2 * STREAM_STEP)
+            self._transport.write(encode(header))
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while self._bodies and not self._paused and self._transport is not None and not self._transport.is_closing():
+            body = self._bodies[0]
+            if len(body) > STREAM_STEP:
+                self._bodies[0] = body[STREAM_STEP:]
+            else:
+                self._bodies.popleft()
+            self._transport.write(body[:STREAM_STEP])
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._go_on()
 
     def pending_bytes(self) -> int:
         """Bytes written that the peer has not taken yet."""

@@ -25,6 +25,7 @@ from rayd.core.effect import (
     CloseConnection,
     Effect,
     Effects,
+    Fetch,
     Interrupt,
     Joined,
     KillWorker,
@@ -32,12 +33,14 @@ from rayd.core.effect import (
     SendPart,
     StartWorker,
     StopDaemon,
+    StopFetch,
     TakeBack,
 )
 from rayd.core.event import (
     Connected,
     Disconnected,
     Event,
+    Fetched,
     Join,
     Linked,
     Received,
@@ -52,6 +55,7 @@ from rayd.shell import sessions
 from rayd.shell.connection import Connection, Speaker
 from rayd.shell.door import Door
 from rayd.shell.errors import StartError
+from rayd.shell.fetcher import Fetcher
 from rayd.shell.fork_server import ForkServer
 from rayd.shell.link import Link
 from rayd.shell.porter import Porter
@@ -59,7 +63,7 @@ from rayd.shell.workers import Workers
 from rayd.store.arena import Arena
 from rayd.store.segment import Segment, Toucher
 from rayd.wire.auth import Gate
-from rayd.wire.messages import DATA, LOG, Message
+from rayd.wire.messages import DATA, LOG, REPLY, Message
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 # Fresh store memory is touched this far ahead of the highest byte ever handed out: first touch is some 30 times slower
@@ -85,6 +89,7 @@ class Daemon:
         self.effects = Effects()
         self.segment = Segment.create(config.object_store_memory)
         self.toucher = Toucher(self.segment)
+        self.fetcher = Fetcher(loop, self.segment, lambda number, why: self.feed(Fetched(number, why)))
         self.arena = Arena(config.object_store_memory)
         self.facts = _facts(config, self.node_id, self.segment, self.session)
         self.node = Node(self.node_id, _resources(config), self.arena, self.effects, self.facts)
@@ -189,9 +194,17 @@ class Daemon:
                 self.joined.set_result(effect.number)
             case SendPart():
                 connection = self._connections.get(effect.conn)
-                if connection is not None:
+                if connection is not None and connection.kind == "bulk":
+                    connection.stream(
+                        (REPLY, effect.req, True, effect.size), self.segment.view(effect.offset, effect.size)
+                    )
+                elif connection is not None:
                     part = bytes(self.segment.view(effect.offset, effect.size))  # it may be freed before it is sent
                     connection.send([(DATA, effect.req, part)])
+            case Fetch():
+                self.fetcher.fetch(*effect)
+            case StopFetch():
+                self.fetcher.stop(effect.number)
             case CloseConnection():
                 connection = self._connections.get(effect.conn)
                 if connection is not None:
@@ -341,6 +354,7 @@ class Daemon:
             if door is not None:
                 door.close()
             self.workers.stop()
+            self.fetcher.close()
             why = fault(SHUTDOWN, f"the daemon at {self.facts['address']} was stopped: {reason}")
             for connection in list(self._connections.values()):
                 connection.refuse(why)

@@ -36,7 +36,7 @@ PART_BYTES_MAX: Final = 4 * 1024 * 1024
 DATAGRAM_BYTES_MAX: Final = 48 * 1024
 
 # ---- any client (driver, worker, command line) to its daemon ---------------------------------------------------------
-HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs"|"node", info map)  -> WELCOME or REFUSED
+HELLO: Final = 1  # (version, kind "driver"|"worker"|"cli"|"logs"|"node"|"bulk", info map)  -> WELCOME or REFUSED
 EXPORT: Final = 2  # (function_id, blob)  a pickled function or class, once per job
 SPEC: Final = 3  # (key int, spec map)  static part of tasks/calls, once per connection
 SUBMIT: Final = 4  # (task_id, key, args, args_oid, deps [oid], contained [oid])  run a task; args_oid b"" for none
@@ -60,7 +60,7 @@ AUTH: Final = 21  # (version, scope, expiry, challenge)  over TCP, before HELLO 
 PROOF: Final = 22  # (proof)  the answer to CHALLENGE; HELLO may follow at once
 WRITE: Final = 23  # (oid, at, bytes)  a part of allocated bytes, from who does not share the memory
 PROBE: Final = 25  # ([oid])  -> READY for each, when it is complete somewhere
-READ: Final = 24  # (req, oid, at, size)  -> DATA, or REPLY when it cannot be
+READ: Final = 24  # (req, oid, at, size)  -> DATA, or REPLY when it cannot be; "bulk": see rayd.shell.fetcher
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
 # Data of kind STORED is the id under which the worker has allocated and written it; the daemon takes the bytes over.

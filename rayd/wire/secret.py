@@ -25,7 +25,7 @@ SUBMIT: Final = "submit"
 READ: Final = "read"
 # Which kinds of connection a scope may open. What they may ask for there: ``rayd.core.rights``.
 KINDS: Final = {
-    JOIN: frozenset({"driver", "cli", "logs", "node"}),
+    JOIN: frozenset({"driver", "cli", "logs", "node", "bulk"}),
     ADMIN: frozenset({"driver", "cli", "logs"}),
     SUBMIT: frozenset({"driver", "cli", "logs"}),
     READ: frozenset({"cli"}),

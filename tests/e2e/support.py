@@ -5,6 +5,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import psutil
 
 from rayd.shell import procfs, sessions
 from rayd.shell.control import Control
@@ -219,3 +222,12 @@ def stopping(record: Record) -> Iterator[Record]:
         yield record
     finally:
         rayd("stop", "--force")
+
+
+def own_address() -> str | None:
+    """An address of this machine that is not only its own."""
+    for addresses in psutil.net_if_addrs().values():
+        for address in addresses:
+            if address.family == socket.AF_INET and not address.address.startswith("127."):
+                return str(address.address)
+    return None

@@ -14,7 +14,7 @@ from rayd.shell.sessions import Record
 from rayd.wire.secret import SUBMIT, key_of, parse
 
 from .conftest import StartProgram
-from .support import all_gone, log_of, rayd, status, stopping, until, workers
+from .support import all_gone, log_of, own_address, rayd, status, stopping, until, workers
 
 # Resource "far" is what the other node has and the head has not.
 USES_BOTH = """
@@ -346,3 +346,38 @@ def test_a_token_for_programs_does_not_let_a_node_join(
     assert "could not be joined" in shown
     assert "does not know the secret" in shown
     assert len(status(head)["nodes"]) == 1
+
+
+# ---- between machines ------------------------------------------------------------------------------------------------
+
+
+def test_objects_cross_nodes_behind_tls(ray_tmpdir: Path, program: StartProgram) -> None:
+    host = own_address()
+    if host is None:
+        pytest.skip("this machine has no address but loopback")
+    with stopping(start("--head", "--num-cpus", "1", "--node-ip-address", host)) as record:
+        start("--address", record.address, "--num-cpus", "1", "--node-ip-address", host, "--resources", '{"far": 1}')
+        running = program(
+            """
+            import numpy as np
+            import ray
+            ray.init()
+
+            @ray.remote(resources={"far": 1})
+            def make(n):
+                return np.arange(n)
+
+            @ray.remote(resources={"far": 1})
+            def total(array):
+                return int(array.sum())
+
+            for n in (20_000, 500_000, 3_000_000):
+                refs = [make.remote(n) for _ in range(3)]
+                for array in ray.get(refs):
+                    assert (array == np.arange(n)).all()
+                assert ray.get(total.remote(ray.put(np.arange(n)))) == n * (n - 1) // 2
+            print("all there", flush=True)
+            """,
+            to(record),
+        )
+        assert "all there" in running.succeed()

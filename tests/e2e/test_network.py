@@ -22,7 +22,7 @@ from rayd.wire import messages as m
 from rayd.wire.secret import READ, SUBMIT, key_of, parse
 
 from .conftest import StartProgram
-from .support import log_of, rayd, start_cluster, status, stopping, until, workers
+from .support import log_of, own_address, rayd, start_cluster, status, stopping, until, workers
 
 # Uses everything that works differently without shared memory.
 USES_ALL = """
@@ -102,15 +102,6 @@ BUSY = """
     print("busy", flush=True)
     ray.get(ref)
 """
-
-
-def own_address() -> str | None:
-    """An address of this machine that is not only its own."""
-    for addresses in psutil.net_if_addrs().values():
-        for address in addresses:
-            if address.family == socket.AF_INET and not address.address.startswith("127."):
-                return str(address.address)
-    return None
 
 
 @pytest.fixture(params=["within the machine", "through TLS"])

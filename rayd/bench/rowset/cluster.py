@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import mmap
 import os
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +30,8 @@ BATCH = 1000
 ITEMS = 12_500_000
 #: Bundles of one CPU in the group that is created and removed.
 BUNDLES = 2
+#: Bytes of one system call of the TCP stream: with more at a time it is slower.
+STEP = 1 << 20
 #: How long nodes and ports may take to come up.
 UP_S = 60.0
 REMOTE_ITEMS = 12_500_000
@@ -114,7 +117,7 @@ def far_get(bench: Bench) -> Result:
 
         return np.ones(count)
 
-    with two_nodes(bench):
+    with two_nodes(bench), tcp_stream(8 * items) as receive:
         make = far(ray, ones)
         rates: list[float] = []
         streams: list[float] = []
@@ -128,41 +131,48 @@ def far_get(bench: Bench) -> Result:
             rates.append(8 * items / GB / (time.perf_counter() - start))
             check(holds=len(value) == items and value[0] == value[-1] == 1.0, what="the array is another one")
             del value, ref
-            streams.append(8 * items / GB / tcp_seconds(8 * items))
+            streams.append(8 * items / GB / receive())
         shares = [rate / stream for rate, stream in zip(rates, streams, strict=True)][warm:]
         extras = {"tcp_gb_s": statistics.median(streams[warm:]), "share_of_tcp": statistics.median(shares)}
         return Result(rates[warm:], extras)
 
 
 _SENDER = """
-import socket, sys
+import mmap, socket, sys
 sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-data = memoryview(bytearray(int(sys.argv[2])))
+data = memoryview(mmap.mmap(-1, int(sys.argv[2])))
 data[:] = b"x" * len(data)
-sock.recv(1)
-sock.sendall(data)
-sock.recv(1)
+while sock.recv(1):
+    for at in range(0, len(data), 1 << 20):
+        sock.sendall(data[at : at + (1 << 20)])
 """
 
 
-def tcp_seconds(size: int) -> float:
-    """Seconds in which ``size`` bytes come from another process over a loopback connection into warm memory."""
-    target = memoryview(bytearray(size))
+@contextmanager
+def tcp_stream(size: int) -> Iterator[Callable[[], float]]:
+    """A loopback connection to another process; each call takes ``size`` bytes from it and gives the seconds.
+
+    Both ends use the same memory again and again, as stores do: memory that is touched for the first time, or the first
+    time by a process, would be what is measured.
+    """
+    target = memoryview(mmap.mmap(-1, size))
     target[:] = b"y" * size
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-        with subprocess.Popen([sys.executable, "-c", _SENDER, port, str(size)]) as sender:
+        command = [sys.executable, "-c", _SENDER, str(server.getsockname()[1]), str(size)]
+        with subprocess.Popen(command) as sender:
             connection, _ = server.accept()
-            with connection:
+
+            def receive() -> float:
                 start = time.perf_counter()
                 connection.send(b"1")
                 done = 0
                 while done < size:
-                    done += connection.recv_into(target[done:])
-                elapsed = time.perf_counter() - start
-                connection.send(b"1")
+                    done += connection.recv_into(target[done : done + STEP])
+                return time.perf_counter() - start
+
+            with connection:
+                yield receive
             check(holds=sender.wait() == 0, what="the sender of the TCP stream failed")
-    return elapsed
 
 
 @row("two nodes: a node joins", "s", better="less", cpus=None, limit_s=240.0)

@@ -11,8 +11,11 @@ from random import Random
 from typing import Any
 
 from play import DOINGS, Play
-from rayd.core.effect import CloseConnection, Dial, Effect, Joined, StopDaemon
-from rayd.core.event import Connected, Disconnected, Join, Linked, Received
+from rayd.core.effect import CloseConnection, Dial, Effect, Fetch, Joined, StopDaemon, StopFetch
+from rayd.core.event import Connected, Disconnected, Fetched, Join, Linked, Received
+from rayd.core.object_faults import lost
+from rayd.core.objects import AWAY
+from rayd.errors import NODE_DIED, fault
 from rayd.wire import messages as m
 from rayd.wire.frame import Framer, ProtocolError, encode_many
 from world import World, actor_object
@@ -86,6 +89,7 @@ class Net:
         self.rng = rng
         self.ends: list[End] = []
         self.refused: list[End] = []
+        self.fetches: list[tuple[World, Fetch]] = []
         self.plays: dict[str, Play] = {}
         for number in range(nodes):
             address = f"10.0.0.{number + 1}:6379"
@@ -113,25 +117,66 @@ class Net:
     def deliver(self, rng: Random) -> None:
         """Something arrives somewhere."""
         ready = [end for end in self.ends if end.coming]
-        if ready:
+        if self.fetches and rng.randrange(3) == 0:
+            self.fetch(self.fetches.pop(rng.randrange(len(self.fetches))))
+        elif ready:
             rng.choice(ready).deliver(rng.choice([1, 1, 3, 100]))
+
+    def fetch(self, asked: tuple[World, Fetch]) -> None:
+        """The bytes of an object come from one store to another, or cannot be had."""
+        world, effect = asked
+        play = self.plays.get(effect.address)
+        entry = play.world.node.state.objects.entries.get(effect.oid) if play is not None else None
+        why = None
+        if play is None:
+            why = fault(NODE_DIED, "nothing answers there")
+        elif entry is None or entry.kind != m.STORED:
+            why = entry.data if entry is not None and entry.kind == m.FAULT else lost(effect.oid)
+            why["elsewhere"] = entry is not None and entry.kind == AWAY
+        else:
+            start, size = entry.data
+            assert size == effect.size
+            world.memory[effect.offset : effect.offset + size] = play.world.memory[start : start + size]
+        world.step(Fetched(effect.number, why))
+
+    def _take_fetches(self, world: World) -> None:
+        self.fetches += [(world, e) for e in world.take(Fetch) if isinstance(e, Fetch)]
+        for effect in world.take(StopFetch):
+            assert isinstance(effect, StopFetch)
+            self._stop_fetch(world, effect.number)
+
+    def _stop_fetch(self, world: World, number: int) -> None:
+        for asked in self.fetches:
+            if asked[0] is world and asked[1].number == number:
+                self.fetches.remove(asked)
+                world.step(Fetched(number, None))
+                return
 
     def deliver_all(self) -> bool:
         """Everything arrives; whether there was anything."""
         found = False
-        while ready := [end for end in self.ends if end.coming]:
+        while (ready := [end for end in self.ends if end.coming]) or self.fetches:
             found = True
-            self.rng.choice(ready).deliver(100)
+            if ready:
+                self.rng.choice(ready).deliver(100)
+            else:
+                self.fetch(self.fetches.pop())
             self.carry_out()
         return found
 
     def deliver_alone(self) -> bool:
         """Everything arrives, and nothing else happens; whether there was anything."""
         found = False
-        while ready := [end for end in self.ends if end.coming]:
+        while True:
+            for play in self.plays.values():
+                self._take_fetches(play.world)
+            if ready := [end for end in self.ends if end.coming]:
+                ready[0].deliver(100)
+            elif self.fetches:
+                self.fetch(self.fetches.pop())
+            else:
+                return found
             found = True
-            ready[0].deliver(100)
-        return found
 
     def carry_out(self) -> None:
         """The nodes' wishes that concern wires, then those that concern processes."""
@@ -142,6 +187,7 @@ class Net:
                 for effect in closing:
                     assert isinstance(effect, CloseConnection)
                     self.close(play.world, effect)
+            self._take_fetches(play.world)
             assert not play.world.take(StopDaemon)
             play.world.take(Joined)
             play.carry_out()
@@ -193,6 +239,7 @@ class Net:
         world = self.plays.pop(rng.choice(doomed)).world
         mine = [end for end in self.ends if end.world is world]
         self.ends = [end for end in self.ends if end.world is not world and end.other.world is not world]
+        self.fetches = [asked for asked in self.fetches if asked[0] is not world]
         for end in mine:
             end.connected = False
             end.other.close()
