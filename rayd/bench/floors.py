@@ -79,6 +79,7 @@ FLOORS: Mapping[str, Floor] = {
     "two nodes: get of 100 MB from the other": Floor(ray=1.5, limits=(Limit("share_of_tcp", ">=", 0.7),)),
     "two nodes: a node joins": Floor(limits=(Limit("", "<=", 0.5),)),
     "two nodes: placement group create/remove": Floor(ray=4),
+    "placement groups create/remove": Floor(ray=4),
     "remote driver: get calls": Floor(ray=3),
     "remote driver: put calls": Floor(ray=10),
     "remote driver: put GB/s": Floor(ray=5),

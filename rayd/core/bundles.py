@@ -15,8 +15,16 @@ from rayd.core.resources import TIMES_MAX, UNITS_PER_ONE, Demand
 from rayd.core.state import NodeState
 from rayd.core.worker import Worker, WorkerState
 from rayd.errors import Fault
+from rayd.wire.frame import ProtocolError
+from rayd.wire.messages import FAULT, INLINE
 
 FATE: Final = "its placement group was removed"
+# In the place of a node's number: there is none yet.
+NOWHERE: Final = -1
+
+
+# How many new objects that wait for one group are let pass before those are looked through that nobody holds any more.
+AWAITED_LOOK: Final = 64
 
 
 class Bundle:
@@ -41,12 +49,16 @@ class Known:
 
     Attributes:
         count: of its bundles.
-        nodes: number of the node of each bundle; -1 while it has none.
+        nodes: number of the node of each bundle, or ``NOWHERE``.
         demands: what each bundle reserves.
         fault: why nothing can run in it any more.
     """
 
     __slots__ = ("count", "demands", "fault", "nodes")
+
+    def complete(self) -> bool:
+        """Whether all bundles are reserved."""
+        return self.fault is None and NOWHERE not in self.nodes
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.nodes: list[int] = [int(number) for number in row["nodes"]]
@@ -68,7 +80,9 @@ class Bundles:
         self.known: dict[bytes, Known] = {}
         self.here: dict[bytes, dict[int, Bundle]] = {}
         self.leaving: list[Bundle] = []
+        self.ask: Callable[[bytes], None]  # for what is known of a group
         self._on_change = on_change
+        self._awaited: dict[bytes, dict[bytes, bytes]] = {}
 
     def reserve(self, gid: bytes, wanted: Mapping[int, Demand]) -> bool:
         """Take bundles from what is free here, all of them or none; whether that went."""
@@ -94,9 +108,42 @@ class Bundles:
         if not mine:
             self.here.pop(gid, None)
         self._on_change(gid)
+        if known.fault is not None or known.complete():
+            for oid, data in self._awaited.pop(gid, {}).items():
+                self._fill(oid, known, data)
         if known.fault is not None:
             del self.known[gid]
         self.state.dirty = True
+
+    def put_when(self, conn: int, oid: bytes, gid: bytes, data: bytes) -> None:
+        """PUT_WHEN: an object of a client that is there once a group is, or is the error that it never will be.
+
+        Raises:
+            ProtocolError: there is such an object.
+        """
+        objects = self.state.objects
+        if oid in objects.entries:
+            raise ProtocolError(f"the object {oid.hex()} exists already")
+        objects.promise(oid, conn)
+        known = self.known.get(gid)
+        if known is not None and known.complete():
+            self._fill(oid, known, data)
+            return
+        waiting = self._awaited.setdefault(gid, {})
+        waiting[oid] = data
+        if len(waiting) % AWAITED_LOOK == 0:  # somebody asks again and again: forget whom nobody waits for any more
+            self._awaited[gid] = {other: data for other, data in waiting.items() if other in objects.entries}
+        if known is None:
+            self.ask(gid)
+
+    def _fill(self, oid: bytes, known: Known, data: bytes) -> None:
+        kind, value = (INLINE, data) if known.fault is None else (FAULT, known.fault)
+        if oid in self.state.objects.entries:
+            self.state.objects.fill(oid, kind, value, None)
+
+    def awaited(self, oid: bytes) -> bool:
+        """Whether an object is there once some group is."""
+        return any(oid in waiting for waiting in self._awaited.values())
 
     def sources(self, gid: bytes, index: int) -> tuple[Allotment, ...]:
         """What may be taken from here for a bundle of a group, or for any (-1)."""
@@ -114,7 +161,7 @@ class Bundles:
         found: dict[int, int] = {}
         for number, (node, bundle) in enumerate(zip(known.nodes, known.demands, strict=True)):
             times = min((bundle.units(name) // units for name, units in demand.items), default=TIMES_MAX)
-            if node >= 0 and index in (-1, number) and times:
+            if node != NOWHERE and index in (-1, number) and times:
                 found[node] = found.get(node, 0) + times
         return found
 

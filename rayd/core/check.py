@@ -193,7 +193,7 @@ def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
             assert found == 1 or (found == 0 and task.missing), f"{tid.hex()} is in {found} places"
     for oid, entry in node.state.objects.entries.items():
         assert entry.task is None or not entry.task.done, f"{oid.hex()} waits for a task that is over"
-        told = entry.task is not None or oid in node.neighbours.foreign.source
+        told = entry.task is not None or oid in node.neighbours.foreign.source or node.bundles.awaited(oid)
         assert entry.kind != PENDING or told, f"{oid.hex()} waits for nothing"
     for parent, children in node.state.children.items():
         assert parent in tasks, f"children of {parent.hex()}, which is over, are remembered"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
-from rayd.core.bundles import Bundles
+from rayd.core.bundles import NOWHERE, Bundles
 from rayd.core.channels import home_of_job
 from rayd.core.cluster import Cluster, Member
 from rayd.core.faults import largest, unsatisfiable
@@ -26,7 +26,6 @@ from rayd.wire.messages import GROUP, RESERVE
 
 # Removed groups that the table still shows.
 REMOVED_KEPT: Final = 1_000
-NOWHERE: Final = -1
 
 
 class GroupState(IntEnum):

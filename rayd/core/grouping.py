@@ -32,7 +32,7 @@ class Grouping:
         self.groups = groups
         self.bundles = placement.bundles
         self.naming = naming
-        placement.ask = self._ask
+        self.bundles.ask = self._ask
 
     def handlers(self) -> dict[int, Callable[[Conn, Any], None]]:
         """What other nodes may say, by tag."""

@@ -114,6 +114,7 @@ class Node:
             m.STREAM_WANT: lambda conn, message: self.streams.want(message[1], conn.conn),
             m.STREAM_ACK: lambda conn, message: self.streams.acknowledge(message[1], message[2]),
             m.RPC: self._on_rpc,
+            m.PUT_WHEN: lambda conn, message: self.bundles.put_when(conn.conn, *message[1:]),
             m.DONE: self._on_done,
             m.DONE_MANY: self._on_done_many,
             m.YIELD: self._on_yield,

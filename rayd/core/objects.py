@@ -113,6 +113,12 @@ class ObjectTable:
         self.hold(conn, [oid])
         self.on_adopted(oid)
 
+    def promise(self, oid: bytes, conn: int) -> None:
+        """A pending entry of a client that no task fills, but what is asked for in another way."""
+        entry = self.entries[oid] = Entry(PENDING, None, None)
+        entry.holds = 1
+        entry.holders = conn
+
     def add(self, oid: bytes, kind: int, data: Any, contained: list[bytes], conn: int) -> None:
         """A value that is complete from the start, held by ``conn``."""
         if oid in self.entries:

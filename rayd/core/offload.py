@@ -108,7 +108,8 @@ class Offload:
 
     def place(self, task: Task) -> bool:
         """Send a task that has just become ready to another node if that suits it better; whether it has gone."""
-        if task.conn in self.channels.by_conn or not self.may_leave(task.spec):
+        ended = task.spec.job not in self.state.jobs  # what it waited for ends with the job, and this with it
+        if ended or task.conn in self.channels.by_conn or not self.may_leave(task.spec):
             return False
         return self._in_turn(task) if task.spec.spread else self._to_its_arguments(task)
 

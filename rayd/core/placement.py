@@ -4,8 +4,7 @@ Most specs accept any node. An affinity to a node, labels and placement groups n
 looked up when a spec becomes known and again whenever a node comes or goes or a group changes.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from rayd.core import affinity
 from rayd.core.actor import Actors
@@ -34,7 +33,6 @@ class Placement:
         self.tasks = tasks
         self.actors = actors
         self.bundles = Bundles(state, self._group_changed)
-        self.ask: Callable[[bytes], None] = _nobody  # for what is known of a group
         state.why_never = self.why_never
 
     # ---- looking up --------------------------------------------------------------------------------------------------
@@ -73,7 +71,7 @@ class Placement:
         known = self.bundles.known.get(spec.group)
         if known is None:
             self._accept(spec, [])
-            self.ask(spec.group)
+            self.bundles.ask(spec.group)
             known = self.bundles.known.get(spec.group)
             if known is None:
                 return
@@ -142,7 +140,3 @@ class Placement:
             f"The {what} can never be scheduled: it asks for {demand.to_floats()}, and no node has all of that. Ask for"
             " less, or start a node that has it. It stays pending until then."
         )
-
-
-def _nobody(gid: bytes) -> Any:
-    raise RuntimeError("Placement.ask has not been bound")

@@ -60,6 +60,7 @@ AUTH: Final = 21  # (version, scope, expiry, challenge)  over TCP, before HELLO 
 PROOF: Final = 22  # (proof)  the answer to CHALLENGE; HELLO may follow at once
 WRITE: Final = 23  # (oid, at, bytes)  a part of allocated bytes, from who does not share the memory
 PROBE: Final = 25  # ([oid])  -> READY for each, when it is complete somewhere
+PUT_WHEN: Final = 26  # (oid, group_id, data)  a small value that is there when the placement group is
 READ: Final = 24  # (req, oid, at, size)  -> DATA, or REPLY when it cannot be; "bulk": see rayd.shell.fetcher
 
 # ---- worker to its daemon --------------------------------------------------------------------------------------------
@@ -142,6 +143,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     WRITE: _variants(bytes, int, bytes),
     READ: _variants(int, bytes, int, int),
     PROBE: _variants(list),
+    PUT_WHEN: _variants(bytes, bytes, bytes),
     DONE: _variants(bytes, int, bytes, list, int),
     DONE_MANY: _variants(bytes, list, int),
     YIELD: _variants(bytes, int, int, bytes, list),

@@ -287,6 +287,10 @@ class Client:
         """Call one of the daemon's methods."""
         return self.request(lambda req: (m.RPC, req, method, params), timeout)
 
+    def tell(self, method: str, **params: Any) -> None:
+        """``rpc`` whose answer is not waited for, nor its error raised."""
+        self.link.post((m.RPC, 0, method, params))
+
     # ---- values ------------------------------------------------------------------------------------------------------
 
     def check_own(self, refs: Iterable[ObjectRef[Any]]) -> None:
@@ -304,6 +308,12 @@ class Client:
         ref = self._fresh(next(self._count).to_bytes(8, "little") + self._put_tail)
         ref._data, ref._kind = data, m.ERROR
         self.link.post((m.PUT_ERROR, ref._id, data))
+        return ref
+
+    def put_when(self, group: bytes, value: Any) -> ObjectRef[Any]:
+        """A reference whose small value is there once a placement group is."""
+        ref = self._fresh(next(self._count).to_bytes(8, "little") + self._put_tail)
+        self.link.post((m.PUT_WHEN, ref._id, group, serialize(value, "the handle of a placement group").to_bytes()))
         return ref
 
     def put_serialized(self, value: Serialized) -> ObjectRef[Any]:

@@ -30,6 +30,8 @@ BATCH = 1000
 ITEMS = 12_500_000
 #: Bundles of one CPU in the group that is created and removed.
 BUNDLES = 2
+#: Groups that are there at a time.
+GROUPS = 100
 #: Bytes of one system call of the TCP stream: with more at a time it is slower.
 STEP = 1 << 20
 #: How long nodes and ports may take to come up.
@@ -206,6 +208,22 @@ def groups(bench: Bench) -> Result:
         return Result(bench.rate(work))
 
 
+@row("placement groups create/remove", "groups/s")
+def many_groups(bench: Bench) -> Result:
+    """Create 100 groups of one small bundle, wait until each is ready, and remove them; num_cpus=2."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    count = bench.size(GROUPS)
+
+    def work() -> None:
+        made = [placement_group([{"CPU": 0.001}]) for _ in range(count)]
+        check(holds=all(group.wait(UP_S) for group in made), what="not every group was created")
+        for group in made:
+            remove_placement_group(group)
+
+    return Result(bench.rate(work, count))
+
+
 # ---- a program without a daemon --------------------------------------------------------------------------------------
 
 
@@ -307,6 +325,7 @@ ROWS: tuple[Row, ...] = (
     far_get,
     node_joins,
     groups,
+    many_groups,
     remote_get,
     remote_put,
     remote_put_large,

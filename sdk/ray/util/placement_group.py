@@ -54,11 +54,7 @@ class PlacementGroup:
 
         ``ray.get`` of it raises ``TaskPlacementGroupRemoved`` if the group is removed before.
         """
-        from ray import _api
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        task = _api.remote(num_cpus=0, name="placement_group.ready")(_itself)
-        return task.options(scheduling_strategy=PlacementGroupSchedulingStrategy(self)).remote(self)
+        return _session.need().client.put_when(self.id.binary(), self)
 
     def wait(self, timeout_seconds: float = 30) -> bool:
         """Wait until all bundles are reserved.
@@ -103,10 +99,6 @@ class PlacementGroup:
         return f"PlacementGroup({self.id.hex()})"
 
 
-def _itself(group: PlacementGroup) -> PlacementGroup:
-    return group
-
-
 def placement_group(
     bundles: Sequence[Mapping[str, float]],
     strategy: str = "PACK",
@@ -139,7 +131,8 @@ def placement_group(
         raise TypeError(f"name takes a str, got {name!r} of type {type(name).__name__}.")
     client = _session.need().client
     gid = PlacementGroupID(os.urandom(PLACEMENT_GROUP_ID_BYTES - len(client.job)) + client.job)
-    client.rpc(
+    ask = client.rpc if name else client.tell  # only a name can be refused
+    ask(
         "group_create",
         group_id=gid.binary(),
         bundles=reserved,
@@ -185,7 +178,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     """
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group takes a PlacementGroup, got {placement_group!r}.")
-    _session.need().client.rpc("group_remove", group_id=placement_group.id.binary())
+    _session.need().client.tell("group_remove", group_id=placement_group.id.binary())
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:

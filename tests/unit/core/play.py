@@ -251,6 +251,9 @@ class Play:
         bundles = rng.choice([[{"CPU": 1}], [{"CPU": 1}, {"CPU": 2}], [{"CPU": 0.5, "GPU": 0.5}], [{"CPU": 9}]])
         client.peer.rpc("group_create", group_id=gid, bundles=bundles, detached=rng.random() < 0.2)
         self.groups.append(gid)
+        oid = client.peer.new_tid() + (1).to_bytes(4, "little")
+        client.peer.send((m.PUT_WHEN, oid, gid, b"ready"))
+        client.held.append(oid)
         place = {"placement_group": gid, "bundle": rng.randrange(-1, len(bundles))}
         if rng.random() < 0.5:
             tid = client.peer.submit(client.peer.spec(cpus=rng.choice([0, 0.5, 1]), max_retries=1, **place))
@@ -400,6 +403,7 @@ class Play:
         placing = list(self.world.node.state.placing.values())
         short: list[Any] = [actor for actor in placing if fitting(actor.spec.sources, actor.placement) is None]
         short += [actor for actor in placing if fitting(actor.spec.sources, actor.spec.demand) is None]
+        short += self.world.node.groups.pending.values()
         return short + list(self.world.node.tasks.waiting.values())
 
     def expect_nothing_pending(self) -> None:

@@ -34,3 +34,8 @@ def test_a_call_that_fails_for_its_argument_brings_the_next_one_of_its_row(seed:
 def test_an_actor_that_is_dead_and_forgotten_at_home_is_nobodys_to_tell_of() -> None:
     """The seed that found it: home and another node asked each other, each taking the other for who knew."""
     play_net(1561, steps=250)
+
+
+def test_what_waits_for_the_end_of_a_job_is_not_sent_away_for_it() -> None:
+    """The seed that found it: a call that failed with its job made a task ready, whose turn was another node's."""
+    play_net(7121, steps=300)
