@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rayd.core.allotment import Allotment
 from rayd.core.effect import KillWorker
+from rayd.core.objects import PENDING
 from rayd.core.resources import TIMES_MAX, UNITS_PER_ONE, Demand
 from rayd.core.state import NodeState
 from rayd.core.worker import Worker, WorkerState
@@ -124,7 +125,7 @@ class Bundles:
         objects = self.state.objects
         if oid in objects.entries:
             raise ProtocolError(f"the object {oid.hex()} exists already")
-        objects.promise(oid, conn)
+        objects.add(oid, PENDING, None, [], conn)
         known = self.known.get(gid)
         if known is not None and known.complete():
             self._fill(oid, known, data)

@@ -79,6 +79,8 @@ def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
             assert conn in node.state.conns, f"{oid.hex()} is held by connection {conn}, which has gone"
         for conn in entry.waiters or ():
             assert conn in node.state.conns, f"connection {conn} waits for {oid.hex()} and has gone"
+    for record in node.neighbours.lineage.kept():
+        expected.update(record.pinned)
     for actor in node.actors.by_id.values():
         if actor.detached and actor.state is not ActorState.DEAD:
             expected[actor_object_id(actor.aid)] += 1
@@ -194,6 +196,7 @@ def _check_tasks(node: "Node", tasks: dict[bytes, Task]) -> None:
     for oid, entry in node.state.objects.entries.items():
         assert entry.task is None or not entry.task.done, f"{oid.hex()} waits for a task that is over"
         told = entry.task is not None or oid in node.neighbours.foreign.source or node.bundles.awaited(oid)
+        told = told or oid in node.neighbours.lineage.lost
         assert entry.kind != PENDING or told, f"{oid.hex()} waits for nothing"
     for parent, children in node.state.children.items():
         assert parent in tasks, f"children of {parent.hex()}, which is over, are remembered"

@@ -8,7 +8,7 @@ An object that is known here and not here is PENDING without a task, or AWAY whe
 large. When somebody wants it, whoever told us of it is asked, and large bytes are pulled in parts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from rayd.core.channels import Channel, Channels
@@ -58,6 +58,7 @@ class Foreign:
         self.state = state
         self.channels = channels
         self.source: dict[bytes, int] = {}
+        self.lose: Callable[[bytes, str], bool] = lambda oid, where: False  # whether it can be made again
         self._asked: dict[bytes, None] = {}
         self._pulls: dict[bytes, Pull] = {}
         self._under_way: dict[int, Pull] = {}  # also those that are to be given up
@@ -215,7 +216,7 @@ class Foreign:
                 self._asked[pull.oid] = None
                 self.state.effects.sends[pull.conn].append((WANT, [pull.oid]))
             else:
-                self._fail(pull.oid, why)
+                self._fail(pull.oid, "a node that cannot be reached", why)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -229,8 +230,11 @@ class Foreign:
             self._move(theirs, other.conn)
             return
         for oid in theirs:
-            text = f"Object {oid.hex()} is lost: it was only on {who}, which has died. Run again what made it."
-            self._fail(oid, fault(OBJECT_LOST, text, object_id=oid.hex()))
+            text = (
+                f"Object {oid.hex()} is lost: it was only on {who}, which has died, and it is no result of a task that"
+                " could be run again. Make it again."
+            )
+            self._fail(oid, who, fault(OBJECT_LOST, text, object_id=oid.hex()))
 
     def _move(self, oids: list[bytes], conn: int) -> None:
         """Have objects by another connection to the same node from now on."""
@@ -242,11 +246,11 @@ class Foreign:
             if entry.waiters or entry.dependents:
                 self.wanted(oid, entry)
 
-    def _fail(self, oid: bytes, why: Any) -> None:
+    def _fail(self, oid: bytes, who: str, why: Any) -> None:
         self.source.pop(oid, None)
         self._forget(oid)
         entry = self._objects.entries.get(oid)
-        if entry is not None and entry.kind in (PENDING, AWAY):
+        if entry is not None and entry.kind in (PENDING, AWAY) and not self.lose(oid, who):
             entry.kind = PENDING
             entry.data = None
             self._objects.fill(oid, FAULT, why, None)

@@ -14,6 +14,8 @@ from rayd.core.foreign import Foreign
 from rayd.core.guests import HereForOthers
 from rayd.core.hosting import Hosting
 from rayd.core.jobs import Jobs
+from rayd.core.lineage import Lineage
+from rayd.core.objects import Entry
 from rayd.core.offload import Offload
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec
@@ -47,7 +49,10 @@ class Neighbours:
         self.on_answer: Callable[[int, bool, Any], None] = lambda req, ok, value: None
         objects = state.objects
         objects.nodes = self.channels.by_conn
-        objects.on_wanted = self.foreign.wanted
+        objects.on_wanted = self._wanted
+        self.lineage = Lineage(state, tasks)
+        self.foreign.lose = self.lineage.lose
+        self.offload.on_results = self.lineage.keep
         objects.for_node = self.foreign.message
         objects.on_adopted = self.foreign.adopted
         objects.is_far = self.far_calls.is_far
@@ -136,7 +141,7 @@ class Neighbours:
         alone = next(self.cluster.others(), None) is None
         self.tasks.overflow = None if alone else self._overflow
         self.tasks.report = self.offload.report
-        self.tasks.place = None if alone else self.offload.place
+        self.tasks.place = self.offload.place
         for spec in self.tasks.waiting.values():
             spec.reported = False
         self.state.dirty = True
@@ -178,6 +183,13 @@ class Neighbours:
             if other != conn.conn:
                 self.state.effects.sends[other].append(tuple(message))
 
+    def _wanted(self, oid: bytes, entry: Entry) -> None:
+        """Somebody here wants what is not here, and no task of this node will make."""
+        if oid in self.lineage.lost:
+            self.lineage.recover(oid)
+        else:
+            self.foreign.wanted(oid, entry)
+
     def hold(self, conn: Conn, oids: list[bytes]) -> None:
         """A process here has learned of objects in a way that this node has not: ask their homes."""
         for oid in oids:
@@ -191,3 +203,4 @@ class Neighbours:
         """Raise AssertionError naming the first broken invariant."""
         self.foreign.check()
         self.offload.check()
+        self.lineage.check()

@@ -18,11 +18,8 @@ from rayd.core.dispatch import Dispatcher
 from rayd.core.door import (
     ONLY_TOOLS,
     ONLY_WORKERS,
-    check_done,
-    check_done_many,
     check_environment,
     check_introduction,
-    check_values,
 )
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
 from rayd.core.event import (
@@ -44,15 +41,15 @@ from rayd.core.handling import ObjectMessages
 from rayd.core.jobs import Jobs
 from rayd.core.naming import AT_THE_HEAD, Naming
 from rayd.core.neighbours import Neighbours
-from rayd.core.object_faults import lost
 from rayd.core.objects import Entry
 from rayd.core.placement import Placement
 from rayd.core.queries import Queries
+from rayd.core.serving import WorkerMessages
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
-from rayd.core.task import STREAMING, Task
+from rayd.core.task import Task
 from rayd.core.worker import IDLE_NS_MAX, WorkerState
-from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
+from rayd.errors import BAD_REQUEST, fault
 from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, TASK_ID_BYTES
 from rayd.store.arena import Arena
 from rayd.wire import messages as m
@@ -107,29 +104,20 @@ class Node:
             m.CREATE: self.naming.create,
             m.CALL: self.actors.call,
             **ObjectMessages(self.state, self.neighbours).handlers(),
-            m.BLOCKED: self._on_blocked,
-            m.RESUMED: self._on_resumed,
             m.CANCEL: self._on_cancel,
             m.KILL: self._on_kill,
             m.STREAM_WANT: lambda conn, message: self.streams.want(message[1], conn.conn),
             m.STREAM_ACK: lambda conn, message: self.streams.acknowledge(message[1], message[2]),
             m.RPC: self._on_rpc,
+            **WorkerMessages(self.state, self.tasks, self.actors, self.streams).handlers(),
             m.PUT_WHEN: lambda conn, message: self.bundles.put_when(conn.conn, *message[1:]),
-            m.DONE: self._on_done,
-            m.DONE_MANY: self._on_done_many,
-            m.YIELD: self._on_yield,
-            m.FETCH: self._on_fetch,
-            m.BODY: self._on_body,
         }
         tools = {tag: handler for tag, handler in handlers.items() if tag in ONLY_TOOLS}
         of_driver = {tag: handler for tag, handler in handlers.items() if tag not in ONLY_WORKERS}
         self._handlers = {
             "worker": handlers,
             "driver": of_driver,
-            "node": {
-                **self.neighbours.handlers(of_driver),
-                **self.grouping.handlers(),
-            },
+            "node": {**self.neighbours.handlers(of_driver), **self.grouping.handlers()},
             "bulk": {m.READ: handlers[m.READ]},
             "cli": tools,
             "logs": tools,
@@ -328,6 +316,8 @@ class Node:
 
     def _unheld(self, oid: bytes, entry: Entry) -> bool:
         """Nobody refers to an object any more. Returns True to keep its entry all the same."""
+        if self.neighbours.lineage.records:
+            self.neighbours.lineage.freed(oid)
         if oid in self.neighbours.foreign.source:
             self.neighbours.foreign.let_go(oid)
             return False
@@ -369,16 +359,6 @@ class Node:
         spec = self.state.spec_for(conn.job, message[2])
         self.placement.bind(spec)
         conn.specs[message[1]] = spec
-
-    def _on_blocked(self, conn: Conn, message: Any) -> None:
-        worker = self.state.pool.workers.get(conn.worker)
-        if worker is not None:
-            self.tasks.blocked(worker)
-
-    def _on_resumed(self, conn: Conn, message: Any) -> None:
-        worker = self.state.pool.workers.get(conn.worker)
-        if worker is not None:
-            self.tasks.resumed(worker)
 
     def _on_cancel(self, conn: Conn, message: Any) -> None:
         _, oid, force, recursive = message
@@ -427,72 +407,6 @@ class Node:
             # Nonsense of another node's client, which is not to cost that node its connection.
             ok, value = False, fault(BAD_REQUEST, f"{method!r} cannot be answered: {error!r:.200}")
         self._reply(conn, req, ok, value)
-
-    def _on_done(self, conn: Conn, message: Any) -> None:
-        _, tid, kind, data, contained, run_us = message
-        worker = self.state.pool.workers.get(conn.worker)
-        task = worker.inflight.get(tid) if worker is not None else None
-        if worker is None or task is None:
-            return
-        if kind or contained or task.spec.num_returns != 1:  # all but the ordinary case
-            check_done(self.state.objects, conn.conn, task, kind, data, contained)
-        del worker.inflight[tid]
-        if self.state.bodies:  # cancelled, and not asked for
-            self.state.bodies.pop(tid, None)
-        if worker.actor is None:
-            self.tasks.done(worker, task, kind, data, contained, run_us)
-        else:
-            self.actors.done(worker, task, kind, data, contained, run_us)
-
-    def _on_done_many(self, conn: Conn, message: Any) -> None:
-        _, tid, results, run_us = message
-        worker = self.state.pool.workers.get(conn.worker)
-        task = worker.inflight.get(tid) if worker is not None else None
-        if worker is None or task is None:
-            return
-        check_done_many(self.state.objects, conn.conn, task, results)
-        del worker.inflight[tid]
-        if self.state.bodies:  # cancelled, and not asked for
-            self.state.bodies.pop(tid, None)
-        self.tasks.finish_many(task, results, run_us)
-        if worker.actor is None:
-            task.spec.observe(run_us)
-            worker.progress_at = self.state.now
-            self.state.record(worker, task, run_us, True)
-            self.tasks.advance(worker, task.spec)
-        else:
-            self.state.record(worker, task, run_us, True)
-            self.actors.answered(worker)
-
-    def _on_yield(self, conn: Conn, message: Any) -> None:
-        _, tid, index, kind, data, contained = message
-        check_values(self.state.objects, conn.conn, ((kind, data, contained),))
-        worker = self.state.pool.workers.get(conn.worker)
-        if worker is None or tid not in worker.inflight:  # another attempt has taken over
-            return
-        if self.streams.expects(tid, index):
-            self.streams.item(tid, kind, self.state.objects.adopt(data) if kind == m.STORED else data, contained)
-        elif kind == m.STORED:
-            self.state.objects.drop_stored(data)
-
-    def _on_fetch(self, conn: Conn, message: Any) -> None:
-        _, req, cid = message
-        spec = self.state.specs[cid]  # one that was mailed is known as long as its workers are listened to
-        job = self.state.jobs.get(spec.job)
-        blob = job.exports.get(spec.function) if job is not None else None
-        if blob is None and spec.function:
-            text = f"The function of {spec.name} was never exported by its driver."
-            self._reply(conn, req, False, fault(NOT_FOUND, text))
-            return
-        self._reply(conn, req, True, {**spec.options, "blob": blob or b"", "streaming": spec.num_returns == STREAMING})
-
-    def _on_body(self, conn: Conn, message: Any) -> None:
-        _, req, tid = message
-        body = self.state.bodies.pop(tid, None)
-        if body is None:
-            self._reply(conn, req, False, lost(tid))
-        else:
-            self._reply(conn, req, True, body)
 
     def check(self) -> None:
         """Every invariant of every part; raises AssertionError naming the broken one."""

@@ -15,6 +15,28 @@ def lost(oid: bytes) -> Fault:
     )
 
 
+def lost_for_good(oid: bytes, where: str, name: str, gone: list[bytes]) -> Fault:
+    """The fault of a result that was lost and cannot be made again.
+
+    Args:
+        oid: the result.
+        where: the node that had it, in words.
+        name: of the task that made it.
+        gone: arguments of that task that are gone as well.
+    """
+    lacks = ", ".join(other.hex() for other in gone)
+    why = (
+        f"its arguments {lacks} are gone, too (put by ray.put(), or large and passed by value, and nobody refers to"
+        " them any more). Keep references to them, or pass what a task has made"
+        if gone
+        else "its max_retries are used up. Allow more, or keep large results where they are used"
+    )
+    text = (
+        f"Object {oid.hex()} is lost: it was only on {where}, which has died, and {name} cannot make it again: {why}."
+    )
+    return fault(OBJECT_LOST, text, object_id=oid.hex())
+
+
 def store_full(arena: Arena, size: int, holders: list[list[str | int]]) -> Fault:
     """The fault of a request for more bytes than are free.
 

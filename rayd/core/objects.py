@@ -113,14 +113,8 @@ class ObjectTable:
         self.hold(conn, [oid])
         self.on_adopted(oid)
 
-    def promise(self, oid: bytes, conn: int) -> None:
-        """A pending entry of a client that no task fills, but what is asked for in another way."""
-        entry = self.entries[oid] = Entry(PENDING, None, None)
-        entry.holds = 1
-        entry.holders = conn
-
     def add(self, oid: bytes, kind: int, data: Any, contained: list[bytes], conn: int) -> None:
-        """A value that is complete from the start, held by ``conn``."""
+        """A value that is complete from the start, or (PENDING) that no task brings; held by ``conn``."""
         if oid in self.entries:
             return
         entry = Entry(kind, data, None)
@@ -168,7 +162,7 @@ class ObjectTable:
         entry = self.entries.get(oid)
         if entry is None or entry.kind != STORED:
             why = entry.data if entry is not None and entry.kind == FAULT else lost(oid)
-            if entry is not None and entry.kind == AWAY:  # who asks is a node, and has to ask for the whole first
+            if entry is not None and entry.kind in (AWAY, PENDING):  # who asks, a node, has to ask for the whole first
                 why["elsewhere"] = True
             self._effects.sends[conn].append((REPLY, req, False, why))
             return
@@ -422,6 +416,10 @@ class ObjectTable:
                 self.on_wanted(oid, entry)
         if ready:
             self._effects.sends[conn].append((READY, ready))
+
+    def is_probed(self, oid: bytes) -> bool:
+        """Whether somebody wants to know when an object is complete."""
+        return oid in self._probes
 
     def _tell_probes(self, oid: bytes) -> None:
         for conn in self._probes.pop(oid, ()):

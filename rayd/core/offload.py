@@ -14,7 +14,7 @@ from rayd.core.channels import Channel, Channels
 from rayd.core.cluster import Cluster, Member
 from rayd.core.dispatch import Dispatcher
 from rayd.core.foreign import Foreign
-from rayd.core.objects import AWAY
+from rayd.core.objects import AWAY, PENDING
 from rayd.core.resources import Ledger
 from rayd.core.state import NodeState
 from rayd.core.streams import GENERATOR_INDEX, NONE_PICKLED
@@ -49,6 +49,7 @@ class Offload:
         self.tasks = tasks
         self.out: dict[bytes, Channel] = {}
         self.on_call_over: Callable[[Task], None] = lambda task: None
+        self.on_results: Callable[[Task], None] = lambda task: None
         # Calls of processes here that were sent away and came back: who is to hear of the result, and how they went.
         self._own: dict[bytes, tuple[int, Channel]] = {}
         self._counts: dict[tuple[int, int], int] = {}
@@ -196,6 +197,7 @@ class Offload:
             self.tasks.finish(task, INLINE, NONE_PICKLED, None)
         else:
             self._fill_all(conn, task, rows)
+            self.on_results(task)
             self.report(task, run_us)
             self.tasks.settle(task)
         if task.actor is not None:
@@ -211,7 +213,7 @@ class Offload:
 
     def _fill(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
         objects = self.state.objects
-        if oid not in objects.entries:
+        if oid not in objects.entries or objects.entries[oid].kind != PENDING:
             if kind == STORED or contained:
                 self.state.effects.sends[conn].append((RELEASE, [oid]))
             return

@@ -263,6 +263,54 @@ def test_tasks_of_a_node_that_dies_run_again_and_its_objects_are_named(
     assert "told" in running.succeed()
 
 
+def test_results_that_were_only_on_a_node_that_died_are_made_again(
+    head: Record, node: Record, program: StartProgram
+) -> None:
+    running = program(
+        """
+        import sys
+        import numpy as np
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        ray.init()
+        (there,) = [row["NodeID"] for row in ray.nodes() if row["Resources"].get("far")]
+
+        @ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=True))
+        def make(path, n):
+            with open(path, "a") as file:
+                print("made", file=file)
+            return np.arange(n)
+
+        @ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=True))
+        def double(array):
+            return array * 2
+
+        path = sys.argv[0] + ".runs"
+        first = make.remote(path, 1_000_000)
+        second = double.remote(first)
+        by_value = double.remote(ray.put(np.arange(500_000)))
+        unwanted = make.remote(path, 1_000_000)
+        ray.wait([second, by_value, unwanted], num_returns=3, fetch_local=False)
+        del first
+        print("ready", flush=True)
+        sys.stdin.readline()
+        assert (ray.get(second) == 2 * np.arange(1_000_000)).all()
+        assert len(open(path).readlines()) == 3, "what nobody wanted was not made again"
+        try:
+            ray.get(by_value)
+        except ray.exceptions.ObjectLostError as error:
+            assert "put by ray.put()" in str(error), error
+            print("told", flush=True)
+        """,
+        to(head),
+    )
+    running.says("ready")
+    os.kill(node.pid, signal.SIGKILL)
+    until(lambda: not row(head, node)["alive"])
+    running.hear("go on")
+    assert "told" in running.succeed()
+
+
 def test_what_a_killed_driver_had_on_other_nodes_ends_with_it(
     head: Record, node: Record, program: StartProgram
 ) -> None:

@@ -99,6 +99,7 @@ class Net:
             if number:
                 world.step(Join("10.0.0.1:6379"))
             self.plays[address] = Play(world)
+            self.plays[address].outcomes = ["value", "value", "large", "large", "error", "retry"]
             self.deliver_all()
         self.deliver_all()
 
@@ -234,9 +235,12 @@ class Net:
     def node_dies(self, rng: Random) -> None:
         """A node that is not the head ends from one moment to the next, with all that is on its wires."""
         doomed = list(self.plays)[1:]
-        if not doomed:
-            return
-        world = self.plays.pop(rng.choice(doomed)).world
+        if doomed:
+            self.kill(rng.choice(doomed))
+
+    def kill(self, address: str) -> None:
+        """One of the nodes ends at once."""
+        world = self.plays.pop(address).world
         mine = [end for end in self.ends if end.world is world]
         self.ends = [end for end in self.ends if end.world is not world and end.other.world is not world]
         self.fetches = [asked for asked in self.fetches if asked[0] is not world]
@@ -264,6 +268,10 @@ class Net:
     def finale(self) -> None:
         """What was asked for comes, and what is released goes, everywhere."""
         self.everybody_answers()
+        for play in self.plays.values():
+            for client in play.clients.values():
+                client.peer.want(*client.held)
+        self.everybody_answers()
         if not any(play.short() for play in self.plays.values()):
             for play in self.plays.values():
                 play.expect_nothing_pending()
@@ -279,6 +287,8 @@ class Net:
             neighbours = play.world.node.neighbours
             assert not neighbours.foreign.source
             assert not neighbours.offload.out
+            assert not neighbours.lineage.records
+            assert not neighbours.lineage.lost
             assert not neighbours.channels.by_conn
 
 

@@ -16,11 +16,11 @@ from rayd.wire import messages as m
 from world import CRASH, SIGKILL, Peer, RefusedError, WorkerPeer, World, actor_object, returned
 
 SPECS: list[dict[str, Any]] = [
-    {"name": "plain"},
+    {"name": "plain", "max_retries": 3},
     {"name": "retried", "max_retries": 2},
     {"name": "wide", "cpus": 2},
     {"name": "free", "cpus": 0},
-    {"name": "disk", "resources": {"disk": 0.5}},
+    {"name": "disk", "resources": {"disk": 0.5}, "max_retries": 3},
     {"name": "gpu", "cpus": 0.5, "resources": {"GPU": 0.5}},
     {"name": "few", "max_calls": 2},
     {"name": "none", "num_returns": 0},
@@ -28,7 +28,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "stream", "num_returns": STREAMING, "max_retries": 1},
     {"name": "slow stream", "num_returns": STREAMING, "backpressure": 1, "max_retries": 1},
     {"name": "env", "env_vars": {"A": "1"}},
-    {"name": "spread", "spread": True},
+    {"name": "spread", "spread": True, "max_retries": 3},
 ]
 CLASSES: list[dict[str, Any]] = [
     {},
@@ -87,6 +87,7 @@ class Play:
         self.doomed: dict[int, bool] = {}
         self.items: dict[bytes, int] = {}
         self.groups: list[bytes] = []
+        self.outcomes = ["value", "value", "value", "large", "error", "retry"]
         self.add(self.world.driver())
 
     def add(self, peer: Peer) -> Client:
@@ -311,8 +312,7 @@ class Play:
         if self.busy():
             worker = rng.choice(self.busy())
             tid = worker.begun[0] if rng.random() < 0.7 else rng.choice(worker.begun)
-            outcome = rng.choice(["value", "value", "value", "large", "error", "retry"])
-            self.answer(worker, tid, outcome, rng.choice([1, 500, 50_000]))
+            self.answer(worker, tid, rng.choice(self.outcomes), rng.choice([1, 500, 50_000]))
 
     def answer(self, worker: WorkerPeer, tid: bytes, outcome: str, run_us: int = 100) -> None:
         """A task is done, in a way that is legal for it."""
@@ -409,6 +409,7 @@ class Play:
     def expect_nothing_pending(self) -> None:
         for oid, entry in self.world.node.state.objects.entries.items():
             assert entry.task is None, f"{oid.hex()} of {entry.task.spec.name} never comes"
+            assert not entry.waiters, f"{oid.hex()} never comes"
 
     def release_everything(self, everybody_answers: Callable[[], None] | None = None) -> None:
         """Everybody lets go of all objects and kills all actors, detached ones too."""
