@@ -19,8 +19,11 @@ NODES_MAX: Final = 1 << 12
 # A view is told when it has changed, this long after the one before, and in any case after ``BEAT_NS``.
 VIEW_NS: Final = 10_000_000
 BEAT_NS: Final = 1_000_000_000
-# A node that has said nothing for so long is taken for dead: a network may be cut for less.
-SILENCE_NS: Final = 30_000_000_000
+# A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its actors
+# elsewhere. A network may be cut for less.
+FENCE_NS: Final = 30_000_000_000
+# A node that has said nothing for so long is taken for dead: by then it has ended itself, if it still runs.
+SILENCE_NS: Final = 35_000_000_000
 
 
 class Member:
@@ -103,6 +106,7 @@ class Cluster:
         self._told_at = 0
         self._changed: dict[int, Member] = {}
         self.load: Callable[[], dict[str, Any]] = dict
+        self._head_heard_at = 0
         self._load: dict[str, Any] = {}
         self._turns: dict[int, int] = {}
         self._load_at = -BEAT_NS
@@ -225,6 +229,7 @@ class Cluster:
         self._take(message[1])
 
     def _take(self, rows: list[Any]) -> None:
+        self._head_heard_at = self.state.now
         for number, facts, totals, free, load, alive in rows:
             if number == self.state.number:
                 continue
@@ -265,6 +270,11 @@ class Cluster:
             self._load, self._load_at = self.load(), now
         load = self._load
         if not self.is_head:
+            if now - self._head_heard_at > FENCE_NS:
+                silence = f"nothing was heard from the head of the cluster at {self.members[HEAD].address} for"
+                why = f"{silence} {FENCE_NS // 1_000_000_000} s, and others may soon start its actors elsewhere"
+                self.state.effects.others.append(StopDaemon(why))
+                return
             self.state.effects.sends[self.head_conn].append((VIEW, self._told, load))
             return
         me = self.me

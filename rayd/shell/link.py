@@ -76,6 +76,11 @@ class Link(Speaker):
             binding = tls.binding_of(transport.get_extra_info("ssl_object"))
         self._visitor = Visitor(key, secrets.token_bytes(CHALLENGE_BYTES), binding)
         transport.write(encode(self._visitor.greeting()))
+        loop.call_later(HANDSHAKE_S, self._expect_welcome, address)
+
+    def _expect_welcome(self, address: str) -> None:
+        if self._welcome is None and not self._closed:
+            self._give_up(f"{address} has not let this node in within {HANDSHAKE_S:g} s")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -8,6 +8,7 @@ import pytest
 from net import Net
 from play import Play
 from rayd.core.channels import home_of_job, job_id
+from rayd.core.effect import StopDaemon
 from rayd.core.event import Connected
 from rayd.core.offload import check_rows
 from rayd.ids import home_of, home_of_actor, nonce, return_id
@@ -94,6 +95,23 @@ def test_a_large_value_stays_where_it_was_made_until_it_is_wanted(net: Net) -> N
     driver.release(returned(tid))
     settle(net)
     assert play.world.arena.used == other.world.arena.used == 0
+
+
+def test_a_node_that_is_cut_off_ends_before_it_is_taken_for_dead(net: Net) -> None:
+    head, other = at(net, 0).world, at(net, 1).world
+    settle(net)
+    for _ in range(29):  # each second says something that does not arrive
+        other.wait_ms(1_000)
+        head.wait_ms(1_000)
+    assert not other.take(StopDaemon)
+    other.wait_ms(3_000)
+    head.wait_ms(3_000)
+    (end, *_) = other.take(StopDaemon)
+    assert isinstance(end, StopDaemon)
+    assert "10.0.0.1:6379 for 30 s" in end.reason
+    assert head.node.neighbours.cluster.members[1].alive
+    head.wait_ms(5_000)
+    assert not head.node.neighbours.cluster.members[1].alive
 
 
 @pytest.mark.parametrize(
