@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # Any of these will do; PYTHON=/path/to/python chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 
-.PHONY: demo test lint fmt bench clean
+.PHONY: demo test lint fmt bench soak clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -28,6 +28,10 @@ fmt: $(STAMP)
 # Takes long: also makes .venv-peers with upstream Ray and measures the two side by side.
 bench: $(STAMP)
 	$(BIN)/rayd microbenchmark --build-peers
+
+# A quarter of an hour: a thousand workers and a hundred nodes are killed under load.
+soak: $(STAMP)
+	$(BIN)/python tests/soak/soak.py --workers 1000 --nodes 100
 
 clean:
 	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
