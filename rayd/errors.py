@@ -17,6 +17,7 @@ ACTOR_DIED: Final = (
 # A further detail of actor_died: intended bool, whether somebody wanted it; then nobody need be told.
 ACTOR_UNAVAILABLE: Final = "actor_unavailable"
 CANCELLED: Final = "cancelled"  # details: task_id hex
+TIMED_OUT: Final = "timed_out"  # details: task_id hex, pid
 NODE_DIED: Final = "node_died"  # details: task_id or object_id hex
 OBJECT_LOST: Final = "object_lost"
 STORE_FULL: Final = "store_full"  # details: asked, capacity, used, holders [[description, bytes]]

@@ -19,8 +19,8 @@ NODES_MAX: Final = 1 << 12
 # A view is told when it has changed, this long after the one before, and in any case after ``BEAT_NS``.
 VIEW_NS: Final = 10_000_000
 BEAT_NS: Final = 1_000_000_000
-# A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its actors
-# elsewhere. A network may be cut for less.
+# A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its
+# actors elsewhere. A network may be cut for less.
 FENCE_NS: Final = 30_000_000_000
 # A node that has said nothing for so long is taken for dead: by then it has ended itself, if it still runs.
 SILENCE_NS: Final = 35_000_000_000

@@ -17,6 +17,7 @@ from rayd.core.starts import Starts
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Spec, Task
+from rayd.core.time_limits import TimeLimits
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 from rayd.errors import CANCELLED, Fault, fault
 from rayd.ids import FIRST_RETURN, return_id
@@ -40,9 +41,10 @@ class Dispatcher:
         self.state = state
         self.streams = streams
         self.starts = Starts(state)
+        self.limits = TimeLimits(state)
         self.waiting: dict[int, Spec] = {}
         self.crowded: dict[int, Worker] = {}
-        self.actor_ready: Callable[[Task], None] = _unset
+        self.actor_ready: Callable[[Task], None]  # bound by who has the actors
         # Bound by what knows of other nodes; None while there are none.
         self.overflow: Callable[[Spec], None] | None = None
         self.place: Callable[[Task], bool] | None = None
@@ -252,6 +254,8 @@ class Dispatcher:
             size += len(data)
         worker.inflight[task.tid] = task
         task.worker = worker.wid
+        if task.spec.timeout_ns:
+            self.limits.begun(worker, task)
         body = [task.tid, task.spec.cid, task.args, args_at, deps, worker.gpus, more]
         if size + 64 * len(deps) > DATAGRAM_BYTES_MAX:
             self.state.bodies[task.tid] = body
@@ -269,6 +273,8 @@ class Dispatcher:
         spec.observe(run_us)
         worker.progress_at = now
         self.state.record(worker, task, run_us, kind <= STORED)
+        if spec.timeout_ns:
+            kind, data = self.limits.outcome(worker, task, kind, data)
         if kind != RETRYABLE or not self._retry(task):
             self.finish(task, ERROR if kind == RETRYABLE else kind, data, contained, run_us)
         self.advance(worker, spec)
@@ -461,7 +467,9 @@ class Dispatcher:
             if task is not read[-1] and task.spec.retries_max:
                 self.queue_again(task)
             elif not self._retry(task):
-                self.finish(task, FAULT, task.spec.fault or crashed(task, worker, cause, stderr), None)
+                why = task.spec.fault or self.limits.fault_of(worker, task) or crashed(task, worker, cause, stderr)
+                self.finish(task, FAULT, why, None)
+        self.limits.forget(worker)
 
     def take_mail(self, worker: Worker) -> list[Task]:
         """All that a worker that has gone had been mailed, oldest first."""
@@ -490,7 +498,3 @@ class Dispatcher:
         else:
             self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
             self.state.effects.others.append(Interrupt(worker.wid))
-
-
-def _unset(_: Task) -> None:
-    raise RuntimeError("Dispatcher.actor_ready has not been bound")

@@ -163,9 +163,9 @@ class Node:
     def _own_deadline(self) -> int | None:
         if self.tasks.crowded:
             return self.state.now + SLOW_CHECK_NS
-        resume = self.tasks.starts.deadline()
-        if resume is not None:
-            return resume
+        found = [due for due in (self.tasks.starts.deadline(), self.tasks.limits.deadline()) if due is not None]
+        if found:
+            return min(found)
         if sum(map(len, self.state.pool.idle.values())) > self.state.pool.size:
             return self.state.now + IDLE_NS_MAX
         return None
@@ -216,6 +216,7 @@ class Node:
         self.neighbours.cluster.beat()
         if self.tasks.crowded:
             self.tasks.slow_check()
+        self.tasks.limits.check()
         if self.tasks.starts.resume():
             self.state.dirty = True
         for worker in self.state.pool.surplus(self.state.now):

@@ -33,6 +33,7 @@ class Spec:
         demand: resources held while running.
         num_returns: 0, 1, n, or STREAMING.
         retries_max: further attempts after a system failure (-1: without end).
+        timeout_ns: how long one run may take; 0 for any time.
         env: environment variables of the worker process, sorted pairs.
         options: what only workers and actors read, as sent by the client.
         queue: ready tasks, oldest first.
@@ -71,6 +72,7 @@ class Spec:
         "slots",
         "sources",
         "spread",
+        "timeout_ns",
         "unmet",
     )
 
@@ -86,6 +88,7 @@ class Spec:
             raise ValueError(f"num_returns is {self.num_returns}; at most {RETURNS_MAX} are possible")
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
+        self.timeout_ns = int(float(options.get("timeout_s") or 0) * 1e9)
         self.env: tuple[tuple[str, str], ...] = tuple(sorted(dict(options.get("env_vars") or {}).items()))
         self.queue: deque[Task] = deque()
         self.average_us = 0.0
@@ -106,7 +109,7 @@ class Spec:
         average = self.average_us
         average = run_us + 1.0 if average == 0.0 else average + (run_us - average) * 0.125
         self.average_us = average
-        if self.max_calls:
+        if self.max_calls or self.timeout_ns:
             return
         depth = int(QUEUE_US / (average + 20.0))
         self.depth = 1 if depth < 1 else min(depth, DEPTH_MAX)

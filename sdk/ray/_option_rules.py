@@ -29,6 +29,7 @@ class NotGiven(enum.Enum):
 NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 
 QUANTITY_MIN: Final = 0.0001
+SECONDS_MAX: Final = 10**9
 _RESERVED: Final = {"CPU": "num_cpus", "GPU": "num_gpus"}
 # Label syntax: an optional prefix and slash in the key, values of at most 63 characters.
 _LABEL_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -89,6 +90,17 @@ def quantity(option: str, value: Any) -> float | None:
             "use 0 or at least one step."
         )
     return math.floor(value * 10_000 + 1e-6) / 10_000
+
+
+def seconds(option: str, value: Any) -> float | None:
+    """A time that is not over at once, or None for any time."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong_type(option, "a number of seconds or None", value)
+    if not 0.001 <= value <= SECONDS_MAX:
+        raise ValueError(f"{option}={value!r}: give seconds from 0.001 to {SECONDS_MAX}, or None for any time.")
+    return float(value)
 
 
 def whole_above_one(option: str, value: Any) -> float | None:

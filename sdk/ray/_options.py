@@ -42,6 +42,7 @@ _TASK_RULES: Final = _COMMON_RULES | {
     "max_retries": rules.integer(-1, "without end"),
     "retry_exceptions": rules.retried_exceptions,
     "name": rules.text,
+    "timeout_s": rules.seconds,
     "_generator_backpressure_num_objects": rules.backpressure,
     "_num_objects_per_yield": rules.integer(1, "one object each"),
 }
@@ -102,6 +103,7 @@ class TaskOptions(_Placed):
     max_retries: int | None  # None leaves it to the session; -1 for ever
     retry_exceptions: bool | tuple[type[Exception], ...]
     name: str | None
+    timeout_s: float | None  # how long one run may take; None for any time
     generator_backpressure: int | None  # items ahead of the consumer; None for no limit
     objects_per_yield: int
 
@@ -241,6 +243,7 @@ def _task(given: Mapping[str, Any], is_generator: bool) -> TaskOptions:
         max_retries=get("max_retries"),
         retry_exceptions=get("retry_exceptions", False),
         name=get("name"),
+        timeout_s=get("timeout_s"),
         generator_backpressure=_limit(get("_generator_backpressure_num_objects")),
         objects_per_yield=get("_num_objects_per_yield") or 1,
     )

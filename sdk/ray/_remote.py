@@ -98,6 +98,8 @@ class RemoteFunction(Generic[P, R]):
             "backpressure": options.generator_backpressure or 0,
             "env_vars": client.env_vars(options.runtime_env),
         }
+        if options.timeout_s is not None:
+            spec["timeout_s"] = options.timeout_s
         spec |= where(options, client.captured, spec["name"])
         key = client.exports.spec(client, spec)
         return _Route(client, key, spec["num_returns"], spec["name"])

@@ -50,6 +50,7 @@ __all__ = [
     "StreamingGeneratorReplayInconsistentError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
+    "TaskTimeoutError",
     "TaskUnschedulableError",
     "UnserializableException",
     "UserCodeException",
@@ -304,6 +305,10 @@ class GetTimeoutError(RayError, TimeoutError):
     """``ray.get`` gave up waiting."""
 
 
+class TaskTimeoutError(RayError, TimeoutError):
+    """A task ran longer than its ``timeout_s`` and was ended."""
+
+
 class RuntimeEnvSetupError(RayError):
     """The runtime environment of a task or actor could not be made."""
 
@@ -398,6 +403,7 @@ _CLASSES: Final[dict[str, type[Exception]]] = {
     codes.BAD_REQUEST: ValueError,
     codes.FORBIDDEN: AuthenticationError,
     codes.NODE_DIED: NodeDiedError,
+    codes.TIMED_OUT: TaskTimeoutError,
     codes.NOT_PROVEN: AuthenticationError,
     codes.VERSION: RaySystemError,
     codes.SHUTDOWN: LocalRayletDiedError,

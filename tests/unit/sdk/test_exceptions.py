@@ -24,6 +24,7 @@ FAULTS = {
     codes.BAD_REQUEST: ValueError,
     codes.FORBIDDEN: exceptions.AuthenticationError,
     codes.NODE_DIED: exceptions.NodeDiedError,
+    codes.TIMED_OUT: exceptions.TaskTimeoutError,
     codes.NOT_PROVEN: exceptions.AuthenticationError,
     codes.VERSION: exceptions.RaySystemError,
     codes.SHUTDOWN: exceptions.LocalRayletDiedError,
