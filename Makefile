@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # Any of these will do; PYTHON=/path/to/python chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 
-.PHONY: demo test lint fmt bench soak clean
+.PHONY: demo test lint fmt bench soak fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -32,6 +32,10 @@ bench: $(STAMP)
 # A quarter of an hour: a thousand workers and a hundred nodes are killed under load.
 soak: $(STAMP)
 	$(BIN)/python tests/soak/soak.py --workers 1000 --nodes 100
+
+# Ten minutes of nonsense, from strangers and from those whom the daemon believes.
+fuzz: $(STAMP)
+	$(BIN)/python tests/soak/fuzz.py --seconds 600
 
 clean:
 	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

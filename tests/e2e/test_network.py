@@ -1,5 +1,6 @@
 """Programs that reach a cluster over the network: what they can do, and who is not let in."""
 
+import _pickle
 import contextlib
 import os
 import signal
@@ -399,3 +400,26 @@ def test_the_token_is_neither_in_arguments_nor_in_the_environment_of_workers(
             assert secret not in Path(f"/proc/{pid}/{name}").read_bytes()
     assert secret not in log_of(served).encode()
     assert sessions.find("auto").pid == served.pid
+
+
+def test_the_daemon_cannot_unpickle_anything(served: Record, program: StartProgram) -> None:
+    running = program(
+        """
+        import ray
+        ray.init()
+
+        @ray.remote
+        class Actor:
+            def echo(self, value):
+                return value
+
+        assert ray.get(Actor.remote().echo.remote({"a": [1, 2, 3]})) == {"a": [1, 2, 3]}
+        print("worked", flush=True)
+        """,
+        {"RAY_ADDRESS": f"ray://{served.address}"},
+    )
+    assert "worked" in running.succeed()
+    library = getattr(_pickle, "__file__", None)
+    if library is None:
+        pytest.skip("this Python has pickle built in: who has imported it cannot be seen from outside")
+    assert library not in Path(f"/proc/{served.pid}/maps").read_text(), "the daemon has imported pickle"

@@ -1,19 +1,27 @@
-"""The soak command in small: workers and nodes die under load, and nothing hangs or comes out wrong."""
+"""The long runs in small: processes die under load, and nonsense is talked, and the cluster stays well."""
 
 from pathlib import Path
 
 from .conftest import StartProgram
 
-SOAK = Path(__file__).parent.parent / "soak" / "soak.py"
+FOLDER = Path(__file__).parent.parent / "soak"
 
 
-def test_a_short_soak_ends_well(ray_tmpdir: Path, program: StartProgram) -> None:
+def run(program: StartProgram, name: str, *arguments: str) -> str:
+    """Run a script of that folder; what it printed."""
     source = f"""
         import runpy
         import sys
 
-        sys.argv = ["soak", "--workers", "12", "--nodes", "2"]
-        runpy.run_path({str(SOAK)!r}, run_name="__main__")
+        sys.argv = [{name!r}, *{list(arguments)!r}]
+        runpy.run_path({str(FOLDER / name)!r}, run_name="__main__")
         """
-    running = program(source, {})
-    assert "killed: 2 nodes, 12 workers" in running.succeed(within_s=120)
+    return program(source, {}).succeed(within_s=120)
+
+
+def test_nothing_hangs_or_comes_out_wrong_while_processes_die(ray_tmpdir: Path, program: StartProgram) -> None:
+    assert "killed: 2 nodes, 12 workers" in run(program, "soak.py", "--workers", "12", "--nodes", "2")
+
+
+def test_nonsense_does_a_daemon_no_harm(ray_tmpdir: Path, program: StartProgram) -> None:
+    assert "connections; the daemon has grown by" in run(program, "fuzz.py", "--seconds", "5")
