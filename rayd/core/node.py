@@ -392,14 +392,14 @@ class Node:
     def _on_rpc(self, conn: Conn, message: Any) -> None:
         _, req, method, params = message
         handler = self.queries.methods.get(method)
-        if handler is None:
-            known = ", ".join(sorted(self.queries.methods))
+        if handler is None or (method in rights.OF_NODES and conn.kind != "node"):
+            known = ", ".join(sorted(self.queries.methods.keys() - rights.OF_NODES))
             self._reply(conn, req, False, fault(BAD_REQUEST, f"This daemon has no method {method!r}. It has: {known}."))
             return
-        if method in AT_THE_HEAD and not self.neighbours.cluster.is_head:
+        why = rights.refusal(conn.scope, method)  # here, since the head only sees that this node asks
+        if why is None and method in AT_THE_HEAD and not self.neighbours.cluster.is_head:
             self.naming.forward(conn, req, method, params)
             return
-        why = rights.refusal(conn.scope, method)
         try:
             ok, value = handler(conn, params) if why is None else (False, why)
         except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -21,6 +21,8 @@ _LOOKING: Final = frozenset(
 )
 # What concerns everybody's work, not only the client's own.
 _RULING: Final = frozenset({"stop"})
+# What only other nodes ask: of their clients' behalf, and for any job.
+OF_NODES: Final = frozenset({"group_notice", "groups_end", "name_drop", "name_take"})
 
 
 def refusal(scope: str, method: str) -> Fault | None:

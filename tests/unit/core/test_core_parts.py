@@ -1,13 +1,15 @@
 """Large objects in parts, for those who do not share the node's memory; and what a token's scope allows."""
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 
+from net import Net
 from peers import Peer, RefusedError
 from rayd.core.event import Connected, Received
-from rayd.core.rights import refusal
+from rayd.core.rights import OF_NODES, refusal
 from rayd.errors import FORBIDDEN, OBJECT_LOST
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
@@ -119,6 +121,29 @@ def test_looking_is_all_that_most_methods_are_not(new_world: Callable[..., World
         tool.rpc(method)
         assert repr(world.node.queries.methods["status"](world.node.state.conns[tool.conn], {})) == before
     assert looking < set(world.node.queries.methods)
+
+
+def test_what_nodes_ask_of_the_head_is_not_for_others(world: World) -> None:
+    for method in sorted(OF_NODES):
+        with pytest.raises(RefusedError, match="no method"):
+            world.driver().rpc(method, job=b"\0\0\0\1", actor_id=b"a" * 16, group_id=b"g" * 18)
+    world.forgive()
+
+
+def test_who_may_only_look_may_not_do_more_by_way_of_another_node() -> None:
+    net = Net(2, Random(1))
+    world = list(net.plays.values())[1].world
+    world.step(Connected(77, "cli", {"pid": 5}, 0, READ))
+    replies: list[Any] = []
+    peer = Peer.__new__(Peer)
+    peer.connected = True
+    peer.sent = replies.extend  # type: ignore[method-assign]
+    world.peers[77] = peer
+    world.step(Received(77, [[m.RPC, 1, "kv_put", {"key": b"k", "value": b"v"}]]))
+    net.deliver_alone()
+    ((_, _, ok, why),) = [reply for reply in replies if reply[0] == m.REPLY]
+    assert not ok
+    assert why["code"] == FORBIDDEN
 
 
 def test_the_core_asks_for_the_scope(world: World) -> None:
