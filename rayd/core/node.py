@@ -114,11 +114,11 @@ class Node:
         }
         tools = {tag: handler for tag, handler in handlers.items() if tag in ONLY_TOOLS}
         of_driver = {tag: handler for tag, handler in handlers.items() if tag not in ONLY_WORKERS}
-        self._handlers = {
+        self._handlers: dict[str, dict[int, Callable[[Conn, Any], None]]] = {
             "worker": handlers,
             "driver": of_driver,
             "node": {**self.neighbours.handlers(of_driver), **self.grouping.handlers()},
-            "bulk": {m.READ: handlers[m.READ]},
+            "bulk": {m.READ: self._on_bulk_read},
             "cli": tools,
             "logs": tools,
         }
@@ -351,6 +351,11 @@ class Node:
 
     def _reply(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
         self.state.effects.sends[conn.conn].append((m.REPLY, req, ok, value))
+
+    def _on_bulk_read(self, conn: Conn, message: Any) -> None:
+        """READ of another store: it gets the bytes themselves, however many."""
+        _, req, oid, at, size = message
+        self.state.objects.read(conn.conn, req, oid, at, size, self.state.objects.arena.capacity)
 
     def _on_export(self, conn: Conn, message: Any) -> None:
         self.state.jobs[conn.job].exports[message[1]] = message[2]

@@ -18,7 +18,7 @@ from rayd.core.task import Task
 from rayd.errors import Fault
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, READY, REPLY, STORED, VALUE
+from rayd.wire.messages import ERROR, FAR_VALUE, FAULT, INLINE, PART_BYTES_MAX, READY, REPLY, STORED, VALUE
 
 PENDING: Final = -1
 ALLOCATED: Final = -2  # bytes reserved in the arena, still being written by the one holder
@@ -157,7 +157,7 @@ class ObjectTable:
             raise ProtocolError(f"bytes {at} to {at + len(data)} lie outside the {size} bytes of {oid.hex()}")
         self._effects.writes.append((offset + at, data))
 
-    def read(self, conn: int, req: int, oid: bytes, at: int, size: int) -> None:
+    def read(self, conn: int, req: int, oid: bytes, at: int, size: int, size_max: int = PART_BYTES_MAX) -> None:
         """Send a part of a stored object, or say that there is none."""
         entry = self.entries.get(oid)
         if entry is None or entry.kind != STORED:
@@ -166,7 +166,7 @@ class ObjectTable:
                 why["elsewhere"] = True
             self._effects.sends[conn].append((REPLY, req, False, why))
             return
-        if not 0 <= at <= at + size <= entry.data[1] or size < 0:
+        if not 0 <= at <= at + size <= entry.data[1] or not 0 <= size <= size_max:
             raise ProtocolError(f"{size} bytes at {at} are no part of the {entry.data[1]} bytes of {oid.hex()}")
         self._effects.others.append(SendPart(conn, req, entry.data[0] + at, size))
 

@@ -123,6 +123,16 @@ def test_looking_is_all_that_most_methods_are_not(new_world: Callable[..., World
     assert looking < set(world.node.queries.methods)
 
 
+def test_a_part_has_a_largest_size_for_all_but_other_stores(new_world: Callable[..., World]) -> None:
+    world = new_world(store_bytes=2 * m.PART_BYTES_MAX)
+    writer = world.driver()
+    oid, _ = writer.allocate(m.PART_BYTES_MAX + 1)
+    writer.send((m.SEAL, oid, []))
+    with pytest.raises(ProtocolError, match="no part"):
+        writer.send((m.READ, 1, oid, 0, m.PART_BYTES_MAX + 1))
+    assert len(read(world.tool("bulk"), oid, 0, m.PART_BYTES_MAX + 1)) == m.PART_BYTES_MAX + 1
+
+
 def test_what_nodes_ask_of_the_head_is_not_for_others(world: World) -> None:
     for method in sorted(OF_NODES):
         with pytest.raises(RefusedError, match="no method"):
