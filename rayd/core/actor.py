@@ -216,19 +216,18 @@ class Actors:
     def pump(self, actor: Actor) -> None:
         """Mail as many calls as the window allows."""
         worker = actor.worker
-        if actor.state is not ActorState.ALIVE:
+        runner = worker or actor.host
+        if actor.state is not ActorState.ALIVE or runner is None:
             return
         queue = actor.queue
-        if worker is not None:
-            while queue and len(worker.inflight) < actor.window:
-                task = queue.popleft()
-                if not task.done:
-                    self.tasks.mail(worker, task)
-        elif actor.host is not None:
-            while queue and len(actor.host.inflight) < actor.window:
-                task = queue.popleft()
-                if not task.done:
-                    self.hosts.send(actor, task)
+        while queue and len(runner.inflight) < actor.window:
+            task = queue.popleft()
+            if task.done:
+                continue
+            if worker is not None:
+                self.tasks.mail(worker, task)
+            else:
+                self.hosts.send(actor, task)
         if actor.closing:
             self._end_if_over(actor)
 

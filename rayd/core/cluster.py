@@ -76,6 +76,10 @@ class Member:
         """Those with which it was started."""
         return dict(self.facts.get("labels") or {})
 
+    def title(self) -> str:
+        """How messages call it."""
+        return f"node {self.node_id.hex()} at {self.address}"
+
     def row(self) -> list[Any]:
         """As it travels in MEMBERS."""
         return [self.number, self.facts, self.totals.totals(), self.free.available(), self.load, self.alive]
@@ -147,6 +151,11 @@ class Cluster:
     def conn_of(self, number: int) -> int:
         """In the head: the connection of a node that lives; 0 if there is none."""
         return next((conn for conn, other in self._conns.items() if other == number), 0)
+
+    def living(self) -> Iterator[Member]:
+        """All nodes that live, this one first."""
+        yield self.me
+        yield from self.others()
 
     def find(self, node_id: bytes) -> Member | None:
         """The node with that id."""

@@ -72,10 +72,7 @@ class FarCalls:
             text = f"The call {task.spec.name} ({task.tid.hex()}) was cancelled: the driver that made it has ended."
             return fault(CANCELLED, text, task_id=task.tid.hex())
         if not member.alive:
-            text = (
-                f"The actor {task.actor.hex()} died with its node {member.node_id.hex()} at {member.address}."
-                " Create it again."
-            )
+            text = f"The actor {task.actor.hex()} died with its {member.title()}. Create it again."
             return fault(ACTOR_DIED, text, actor_id=task.actor.hex())
         return None
 

@@ -9,7 +9,7 @@ Rules
 * Pending groups are tried in the order they came; one that does not fit holds back no other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Final
 
@@ -169,7 +169,7 @@ class Groups:
         return None, self._whyever_not(group)
 
     def _whyever_not(self, group: Group) -> str:
-        totals = {member.number: member.totals for member in self._living()}
+        totals = {member.number: member.totals for member in self.cluster.living()}
         bundles = group.lacking()
         if choose(group.strategy, bundles, totals) is not None:
             return ""
@@ -198,10 +198,6 @@ class Groups:
             f"The {group.title()} cannot be placed: its bundles {asked} do not fit on the nodes of the cluster side by"
             f" side with strategy {group.strategy}, even when those are idle. It stays pending until there are more."
         )
-
-    def _living(self) -> Iterator[Member]:
-        yield self.cluster.me
-        yield from self.cluster.others()
 
     # ---- two phases --------------------------------------------------------------------------------------------------
 

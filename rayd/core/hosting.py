@@ -172,8 +172,7 @@ class Hosting:
                 continue
             if self.state.is_abandoned(actor.creation):
                 actor.restarts_left = 0
-            where = f"node {channel.member.node_id.hex()} at {channel.member.address}"
-            why = died(actor, f"it ran on {where}, which has died or cannot be reached any more")
+            why = died(actor, f"it ran on {channel.member.title()}, which has died or cannot be reached any more")
             self._lost(actor, why, self._take_back(channel, actor.aid), [])
 
 

@@ -121,12 +121,11 @@ class Neighbours:
             self._end_channel(channel)
 
     def _end_channel(self, channel: Channel) -> None:
-        who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
         if channel.job in self.state.jobs:
             channel.member.doubtful = True
         self.actors.end_guests(channel.conn)
         self.hosting.lost(channel)
-        self.foreign.lost(channel, who)
+        self.foreign.lost(channel, channel.member.title())
         self.offload.lost(channel)
         self.offload.end_those_of(channel.conn)
         job = self.state.jobs.get(channel.job)

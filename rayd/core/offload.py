@@ -265,7 +265,6 @@ class Offload:
 
     def lost(self, channel: Channel) -> None:
         """A channel has ended, and with it what ran at its other end for us."""
-        who = f"node {channel.member.node_id.hex()} at {channel.member.address}"
         for tid in list(channel.tasks):
             task = self.back(channel, tid)
             if task is None or task.done:
@@ -273,7 +272,7 @@ class Offload:
             if not channel.stands and task.actor is None:  # it has not been given to anybody
                 self.tasks.queue_again(task)
                 continue
-            gone = f"{who}, which has died or cannot be reached any more"
+            gone = f"{channel.member.title()}, which has died or cannot be reached any more"
             if task.actor is not None:
                 text = f"The call {task.spec.name} failed: its actor was on {gone}. Create the actor again."
                 why = fault(ACTOR_DIED, text, actor_id=task.actor.hex())

@@ -4,8 +4,6 @@ Most specs accept any node. An affinity to a node, labels and placement groups n
 looked up when a spec becomes known and again whenever a node comes or goes or a group changes.
 """
 
-from collections.abc import Iterator
-
 from rayd.core import affinity
 from rayd.core.actor import Actors
 from rayd.core.bundles import Bundles
@@ -54,13 +52,13 @@ class Placement:
 
     def _bind_to_nodes(self, spec: Spec) -> None:
         ranks: dict[int, int] = {}
-        for member in self._living():
+        for member in self.cluster.living():
             rank = affinity.rank(spec.options, member.node_id, member.labels)
             if rank is not None:
                 ranks[member.number] = rank
         spec.unmet, spec.fault = "", None
         if not ranks:
-            nodes = {member.node_id: member.labels for member in self._living()}
+            nodes = {member.node_id: member.labels for member in self.cluster.living()}
             spec.unmet, spec.fault = affinity.refusal(spec.options, nodes, spec.name)
         able = {number: rank for number, rank in ranks.items() if self._could(self.cluster.members[number], spec)}
         fit = able or ranks
@@ -89,10 +87,6 @@ class Placement:
             spec.sources = self.bundles.sources(spec.group, spec.bundle)
         else:
             spec.sources = (self.state.whole,)
-
-    def _living(self) -> Iterator[Member]:
-        yield self.cluster.me
-        yield from self.cluster.others()
 
     @staticmethod
     def _could(member: Member, spec: Spec) -> bool:
@@ -130,7 +124,7 @@ class Placement:
             return f"The {what} cannot be scheduled: {spec.unmet}. It stays pending until there is one."
         if spec.group:
             return ""  # the bundles of a group were compared when it was chosen
-        members = [member for member in self._living() if spec.nodes is None or member.number in spec.nodes]
+        members = [member for member in self.cluster.living() if spec.nodes is None or member.number in spec.nodes]
         if not members or any(member.could(demand) for member in members):
             return ""
         missing = largest([member.totals for member in members], demand)

@@ -14,7 +14,7 @@ from rayd.core.worker import WorkerState
 from rayd.errors import BAD_REQUEST, NOT_FOUND, fault
 
 if TYPE_CHECKING:
-    from rayd.core.cluster import Cluster, Member
+    from rayd.core.cluster import Cluster
     from rayd.core.directory import Directory
     from rayd.core.group import Groups
 
@@ -171,13 +171,10 @@ class Queries:
     # ---- resources ---------------------------------------------------------------------------------------------------
 
     def cluster_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, _sum(member.totals.totals() for member in self._living())
+        return True, _sum(member.totals.totals() for member in self.cluster.living())
 
     def available_resources(self, conn: Conn, params: dict[str, Any]) -> Answer:
         return True, _sum([self.state.ledger.available(), *(other.free.available() for other in self.cluster.others())])
-
-    def _living(self) -> "list[Member]":
-        return [self.cluster.me, *self.cluster.others()]
 
     def nodes(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """One row a node."""
