@@ -50,7 +50,7 @@ class Actors:
         self.by_id: dict[bytes, Actor] = {}
         self.placing: dict[bytes, Actor] = state.placing
         # Bound by what knows of other nodes.
-        self.far: FarActors | None = None
+        self.far: FarActors
         self.hosts: Hosts
         self.guests: Guests
         self._on_death = on_death
@@ -64,15 +64,13 @@ class Actors:
         check_arguments(self.state.objects, args_oid, deps, contained)
         if aid in self.by_id:
             raise ProtocolError(f"the actor {aid.hex()} exists already")
-        creation = Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn)
-        creation.actor = aid
-        actor = self.add(creation, namespace)
+        actor = self.add(aid, Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn), namespace)
+        creation = actor.creation
         objects = self.state.objects
         objects.expect(actor_object_id(aid), creation, conn.conn)
         if actor.detached:
             objects.pin([actor_object_id(aid)])
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
-        creation.stays = True
         creation.missing = objects.subscribe(creation, deps)
         text = self.state.why_never(spec, actor.placement, f"actor {actor.title()}")
         if text:
@@ -81,10 +79,11 @@ class Actors:
             self.place_soon(actor)
         return actor
 
-    def add(self, creation: Task, namespace: str) -> Actor:
-        """Know an actor from now on."""
-        assert creation.actor is not None
-        actor = self.by_id[creation.actor] = Actor(creation.actor, creation.spec, creation, namespace)
+    def add(self, aid: bytes, creation: Task, namespace: str) -> Actor:
+        """Know an actor from now on, whose constructor is a task of this node."""
+        creation.actor = aid
+        creation.stays = True
+        actor = self.by_id[aid] = Actor(aid, creation.spec, creation, namespace)
         actor.serial = next(self._serials)
         return actor
 
@@ -111,7 +110,7 @@ class Actors:
         reserved: list[tuple[Allotment, list[int], Demand]] = []
         for actor in sorted(self.placing.values(), key=lambda actor: actor.serial):
             aid, spec = actor.aid, actor.spec
-            if self.far is not None and not actor.home and self.hosts.place(actor):
+            if not actor.home and self.hosts.place(actor):
                 del self.placing[aid]
                 continue
             source = fitting(spec.sources, actor.placement, spec.demand)
@@ -168,7 +167,7 @@ class Actors:
         if actor is not None and actor.state is not ActorState.DEAD:
             if deps or args_oid or actor.stalled.rows:
                 actor.stalled.expect(_row_of(actor, task), task)
-        elif actor is None and self.far is not None and self.far.is_far(aid):
+        elif actor is None and self.far.is_far(aid):
             self.far.expect(task)
         self.tasks.admit(conn, task, deps, contained)
 
@@ -187,7 +186,7 @@ class Actors:
         assert task.actor is not None
         actor = self.by_id.get(task.actor)
         elsewhere = actor is None or (actor.home and not task.stays)
-        if elsewhere and self.far is not None and self.far.is_far(task.actor):
+        if elsewhere and self.far.is_far(task.actor):
             self.far.ready(task)
             return
         if actor is None or actor.state is ActorState.DEAD:
@@ -388,8 +387,7 @@ class Actors:
     def die(self, actor: Actor, why: Fault) -> None:
         """The end of an actor; ``why`` is what its callers get from now on."""
         if actor.home:
-            mailed = self.tasks.take_mail(actor.worker) if actor.worker is not None else []
-            self.guests.over(actor, why, mailed, [], True)
+            self._end_guest(actor, why, final=True)
             return
         actor.state = ActorState.DEAD
         actor.fault = why
@@ -450,8 +448,11 @@ class Actors:
     def _evict(self, actor: Actor, why: str) -> None:
         """A guest cannot stay; whether it goes on elsewhere is not decided here."""
         self._kill(actor, why)
+        self._end_guest(actor, died(actor, why), final=False)
+
+    def _end_guest(self, actor: Actor, why: Fault, *, final: bool) -> None:
         mailed = self.tasks.take_mail(actor.worker) if actor.worker is not None else []
-        self.guests.over(actor, died(actor, why), mailed, [], False)
+        self.guests.over(actor, why, mailed, [], final)
 
     def _kill(self, actor: Actor, fate: str) -> None:
         """Its process is to die at once, for good."""

@@ -31,17 +31,19 @@ class Pull:
         oid: of the object.
         conn: who has told of it.
         offset, size: their place here.
+        number: by which ``Fetch`` and ``Fetched`` name the attempt under way.
         wanted: somebody still waits for them.
         tries: how often they have been asked for.
     """
 
-    __slots__ = ("conn", "offset", "oid", "size", "tries", "wanted")
+    __slots__ = ("conn", "number", "offset", "oid", "size", "tries", "wanted")
 
     def __init__(self, oid: bytes, conn: int, offset: int, size: int) -> None:
         self.oid = oid
         self.conn = conn
         self.offset = offset
         self.size = size
+        self.number = 0
         self.wanted = True
         self.tries = 0
 
@@ -91,10 +93,6 @@ class Foreign:
             self.state.effects.sends[conn].append((HOLD, held))
         return new
 
-    def mentioned(self, conn: int, args_oid: bytes, deps: list[bytes], contained: list[bytes]) -> list[bytes]:
-        """``introduce`` for what a task has been given."""
-        return self.introduce(conn, deps, contained, [args_oid] if args_oid else ())
-
     def forget_unheld(self, oids: Iterable[bytes]) -> None:
         """Let go of those that nobody here has come to hold."""
         for oid in oids:
@@ -116,8 +114,7 @@ class Foreign:
         pull = self._pulls.pop(oid, None)
         if pull is not None:
             pull.wanted = False
-            number = next(number for number, other in self._under_way.items() if other is pull)
-            self.state.effects.others.append(StopFetch(number))
+            self.state.effects.others.append(StopFetch(pull.number))
 
     def adopted(self, oid: bytes) -> None:
         """What makes the object runs here from now on."""
@@ -192,10 +189,10 @@ class Foreign:
     def _ask(self, pull: Pull) -> None:
         self._pulls[pull.oid] = pull
         pull.tries += 1
-        number, self._next = self._next, self._next + 1
-        self._under_way[number] = pull
+        pull.number, self._next = self._next, self._next + 1
+        self._under_way[pull.number] = pull
         address = self.channels.by_conn[pull.conn].member.address
-        self.state.effects.others.append(Fetch(number, address, pull.oid, pull.offset, pull.size))
+        self.state.effects.others.append(Fetch(pull.number, address, pull.oid, pull.offset, pull.size))
 
     def fetched(self, number: int, why: Fault | None) -> None:
         """The bytes have come, or cannot be had."""

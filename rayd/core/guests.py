@@ -12,7 +12,6 @@ from typing import Any, Final
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.cluster import Cluster
-from rayd.core.foreign import Foreign
 from rayd.core.offload import Offload
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Task
@@ -33,15 +32,13 @@ class HereForOthers:
     Args:
         state: the node's tables.
         cluster: the other nodes.
-        foreign: objects of theirs.
         offload: calls under way.
         actors: of this node, the guests among them.
     """
 
-    def __init__(self, state: NodeState, cluster: Cluster, foreign: Foreign, offload: Offload, actors: Actors) -> None:
+    def __init__(self, state: NodeState, cluster: Cluster, offload: Offload, actors: Actors) -> None:
         self.state = state
         self.cluster = cluster
-        self.foreign = foreign
         self.offload = offload
         self.actors = actors
 
@@ -53,36 +50,28 @@ class HereForOthers:
         if aid in self.actors.by_id:
             raise ProtocolError(f"the actor {aid.hex()} runs here already")
         spec = conn.specs[key]
-        creation = Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn)
-        creation.actor = aid
-        creation.stays = True
-        actor = self.actors.add(creation, "")
+        actor = self.actors.add(aid, Task(b"\xff" * 8 + aid, spec, args, args_oid, deps, conn.conn), "")
         actor.home = conn.conn
         actor.restarts_left = -1  # that is for its home to decide
-        new = self.foreign.mentioned(conn.conn, args_oid, deps, contained)
+        creation = actor.creation
         objects = self.state.objects
         waits = [*deps, args_oid] if args_oid else deps
         creation.pins = objects.pin([*waits, *contained])
         creation.missing = objects.subscribe(creation, waits)
-        self.foreign.forget_unheld(new)
         if creation.missing == 0:
             self.actors.place_soon(actor)
 
-    def call(self, conn: Conn, message: Any) -> None:
-        """CALL of an actor that belongs to another node."""
-        _, tid, aid, _, _, args_oid, deps, contained = message
+    def is_new(self, conn: Conn, message: Any) -> bool:
+        """CALL of an actor that belongs to another node; whether it is to be admitted like any other."""
+        _, tid, aid, *_ = message
         actor = self.actors.by_id.get(aid)
         if actor is None or actor.home != conn.conn:
             # It has ended here, and its home has not heard that yet, or it would not have sent this; it takes it back.
-            self.foreign.forget_unheld(self.foreign.mentioned(conn.conn, args_oid, deps, contained))
-            return
+            return False
         own = self.offload.come_back(conn.conn, tid)
         if own is not None:
             self.actors.take(own)
-            return
-        new = self.foreign.mentioned(conn.conn, args_oid, deps, contained)
-        self.actors.call(conn, message)
-        self.foreign.forget_unheld(new)
+        return own is None
 
     def unhost(self, conn: Conn, message: Any) -> None:
         """UNHOST."""

@@ -18,7 +18,7 @@ from rayd.core.guests import ALIVE, DEAD, REFUSED
 from rayd.core.offload import Offload, accepts
 from rayd.core.resources import Ledger
 from rayd.core.state import Conn, NodeState
-from rayd.core.task import Spec, Task
+from rayd.core.task import Task
 from rayd.wire.messages import HOST, KILL, UNHOST
 
 # Nodes are filled up to here one after the other, then evenly.
@@ -51,8 +51,10 @@ class Hosting:
         """Give an actor to another node if that suits it better than this one, or has the room that this one has not;
         whether one has it now.
         """
+        if actor.detached:  # it may outlive the job, which other nodes only know through this one
+            return False
         fit = {member.number: member for member in self.cluster.others() if self._has_room(member, actor)}
-        if not fit or not may_be_hosted(actor.spec):
+        if not fit:
             return False
         spec = actor.spec
         numbers = list(fit)
@@ -174,8 +176,3 @@ class Hosting:
                 actor.restarts_left = 0
             why = died(actor, f"it ran on {channel.member.title()}, which has died or cannot be reached any more")
             self._lost(actor, why, self._take_back(channel, actor.aid), [])
-
-
-def may_be_hosted(spec: Spec) -> bool:
-    """Whether an actor of a spec may run on another node than that of its creator."""
-    return not spec.options.get("detached")

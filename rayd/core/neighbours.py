@@ -59,7 +59,7 @@ class Neighbours:
         self._call = self._introducing(actors.call)
         actors.far = self.far_calls
         actors.hosts = self.hosting = Hosting(state, self.cluster, self.channels, self.offload, actors)
-        actors.guests = self.guests = HereForOthers(state, self.cluster, self.foreign, self.offload, actors)
+        actors.guests = self.guests = HereForOthers(state, self.cluster, self.offload, actors)
         self.offload.on_call_over = self.hosting.answered
 
     def handlers(self, of_driver: dict[int, Callable[[Conn, Any], None]]) -> dict[int, Callable[[Conn, Any], None]]:
@@ -68,7 +68,7 @@ class Neighbours:
             **of_driver,
             m.SUBMIT: self._introducing(self.tasks.submit),
             m.CALL: self._on_call,
-            m.HOST: self.guests.host,
+            m.HOST: self._introducing(self.guests.host),
             m.HOSTED: self.hosting.told,
             m.UNHOST: self.guests.unhost,
             m.VIEW: self.cluster.view,
@@ -154,11 +154,11 @@ class Neighbours:
     # ---- messages ----------------------------------------------------------------------------------------------------
 
     def _introducing(self, handle: Callable[[Conn, Any], None]) -> Callable[[Conn, Any], None]:
-        """The handler of SUBMIT or CALL for other nodes: what their messages mention is held there from now on."""
+        """The handler of SUBMIT, CALL or HOST of other nodes, of which what they mention is held from now on."""
 
         def introduce_and_handle(conn: Conn, message: Any) -> None:
             args_oid, deps, contained = message[-3:]
-            new = self.foreign.mentioned(conn.conn, args_oid, deps, contained)
+            new = self.foreign.introduce(conn.conn, deps, contained, [args_oid] if args_oid else ())
             handle(conn, message)
             self.foreign.forget_unheld(new)
 
@@ -166,10 +166,8 @@ class Neighbours:
 
     def _on_call(self, conn: Conn, message: Any) -> None:
         """CALL of an actor that belongs to this node, or of one that it lets run here."""
-        if home_of_actor(message[2]) == self.state.number:
+        if home_of_actor(message[2]) == self.state.number or self.guests.is_new(conn, message):
             self._call(conn, message)
-        else:
-            self.guests.call(conn, message)
 
     def _on_reply(self, conn: Conn, message: Any) -> None:
         if conn.conn == self.cluster.head_conn:
