@@ -14,7 +14,7 @@ from rayd.shell.sessions import Record
 from rayd.wire.secret import SUBMIT, key_of, parse
 
 from .conftest import StartProgram
-from .support import all_gone, log_of, own_address, rayd, status, stopping, until, workers
+from .support import Program, all_gone, log_of, own_address, rayd, status, stopping, until, workers
 
 # Resource "far" is what the other node has and the head has not.
 USES_BOTH = """
@@ -167,6 +167,14 @@ def row(head: Record, node: Record) -> dict[str, Any]:
     return dict(found)
 
 
+def goes_on_without(node: Record, head: Record, running: Program) -> str:
+    """Kill a node, and when the head knows let the program go on to its good end; what it wrote to stdout."""
+    os.kill(node.pid, signal.SIGKILL)
+    until(lambda: not row(head, node)["alive"])
+    running.hear("go on")
+    return running.succeed()
+
+
 # ---- what works ------------------------------------------------------------------------------------------------------
 
 
@@ -257,10 +265,7 @@ def test_tasks_of_a_node_that_dies_run_again_and_its_objects_are_named(
     running.says("ready")
     runs = Path(f"{running.path}.runs")
     until(lambda: runs.exists() and node.node_id in runs.read_text() and "begun" in running.stdout)
-    os.kill(node.pid, signal.SIGKILL)
-    until(lambda: not row(head, node)["alive"])
-    running.hear("go on")
-    assert "told" in running.succeed()
+    assert "told" in goes_on_without(node, head, running)
 
 
 def test_results_that_were_only_on_a_node_that_died_are_made_again(
@@ -305,10 +310,7 @@ def test_results_that_were_only_on_a_node_that_died_are_made_again(
         to(head),
     )
     running.says("ready")
-    os.kill(node.pid, signal.SIGKILL)
-    until(lambda: not row(head, node)["alive"])
-    running.hear("go on")
-    assert "told" in running.succeed()
+    assert "told" in goes_on_without(node, head, running)
 
 
 def test_what_a_killed_driver_had_on_other_nodes_ends_with_it(

@@ -1,14 +1,12 @@
 """Actors that another node than their creator's runs, and streams that come from other nodes."""
 
-import os
-import signal
 from pathlib import Path
 
 from rayd.shell.sessions import Record
 
 from .conftest import StartProgram
 from .support import until, workers
-from .test_cluster import head, node, row, to
+from .test_cluster import goes_on_without, head, node, to
 
 __all__ = ["head", "node"]  # fixtures
 
@@ -173,10 +171,7 @@ def test_an_actor_is_started_again_on_another_node_when_its_own_dies(
     runs = Path(f"{running.path}.runs")
     until(lambda: runs.exists() and "begun" in runs.read_text())
     runs.write_text("again\n")
-    os.kill(node.pid, signal.SIGKILL)
-    until(lambda: not row(head, node)["alive"])
-    running.hear("go on")
-    assert "told" in running.succeed()
+    assert "told" in goes_on_without(node, head, running)
 
 
 def test_an_actor_is_started_again_when_its_process_on_another_node_dies(

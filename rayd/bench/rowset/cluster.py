@@ -44,12 +44,16 @@ def far(ray: Any, function: Any, **options: Any) -> Any:
     return ray.remote(num_cpus=1, resources={"far": 1}, **options)(function)
 
 
+def _head() -> Any:
+    from ray.cluster_utils import Cluster
+
+    return Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS_EACH, "object_store_memory": STORE_BYTES})
+
+
 @contextmanager
 def two_nodes(bench: Bench) -> Iterator[Any]:
     """A head and a second node, with this process connected to the head; yields the cluster."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS_EACH, "object_store_memory": STORE_BYTES})
+    cluster = _head()
     try:
         _add_far_node(cluster)
         bench.ray.init(address=cluster.address, logging_level=logging.ERROR)
@@ -230,9 +234,7 @@ def many_groups(bench: Bench) -> Result:
 @contextmanager
 def remote_driver(bench: Bench) -> Iterator[None]:
     """This process as a client of a cluster on this machine of which it uses neither daemon nor store."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS_EACH, "object_store_memory": STORE_BYTES})
+    cluster = _head()
     server = None
     try:
         address = cluster.address

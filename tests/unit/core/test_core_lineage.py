@@ -1,6 +1,7 @@
 """Results that were only on a node that has died, and what makes them again."""
 
 from random import Random
+from typing import Any
 
 import pytest
 from test_core_cluster import at, settle
@@ -68,6 +69,14 @@ def told(net: Net, driver: Peer, oid: bytes) -> list[object]:
     return list(found[-1]) if found else []
 
 
+def fault_told(net: Net, driver: Peer, oid: bytes) -> dict[str, Any]:
+    """The fault of an object that there will not be."""
+    kind, why = told(net, driver, oid)
+    assert kind == m.FAULT
+    assert isinstance(why, dict)
+    return why
+
+
 def test_a_lost_result_is_made_again_when_somebody_wants_it(net: Net) -> None:
     driver = driver_of(net)
     tid = on(net, 1, driver, max_retries=2)
@@ -109,9 +118,7 @@ def test_what_was_put_and_is_gone_cannot_be_made_again(net: Net) -> None:
     settle(net)
     die(net, 1)
     driver.want(returned(tid))
-    kind, why = told(net, driver, returned(tid))
-    assert kind == m.FAULT
-    assert isinstance(why, dict)
+    why = fault_told(net, driver, returned(tid))
     assert why["code"] == OBJECT_LOST
     assert stored.hex() in why["message"]
     assert "ray.put()" in why["message"]
@@ -122,9 +129,7 @@ def test_what_must_not_run_twice_is_lost(net: Net) -> None:
     tid = on(net, 1, driver, max_retries=0)
     die(net, 1)
     driver.want(returned(tid))
-    kind, why = told(net, driver, returned(tid))
-    assert kind == m.FAULT
-    assert isinstance(why, dict)
+    why = fault_told(net, driver, returned(tid))
     assert "10.0.0.2:6379" in why["message"]
 
 
@@ -152,9 +157,7 @@ def test_each_time_costs_a_retry(net: Net) -> None:
     assert driver.take(m.READY) == [[m.READY, [returned(tid)]]]
     die(net, 1)
     driver.want(returned(tid))
-    kind, why = told(net, driver, returned(tid))
-    assert kind == m.FAULT
-    assert isinstance(why, dict)
+    why = fault_told(net, driver, returned(tid))
     assert "max_retries are used up" in why["message"]
     driver.release(returned(tid))
     settle(net)
