@@ -31,6 +31,7 @@ NOT_PROVEN: Final = "not_proven"  # a client over TCP without the cluster's toke
 FORBIDDEN: Final = "forbidden"  # the client's token does not allow it
 VERSION: Final = "version"
 SHUTDOWN: Final = "shutdown"
+JOURNAL: Final = "journal"  # the head could not make a change durable
 
 
 def fault(code: str, message: str, **details: Any) -> Fault:

@@ -49,10 +49,11 @@ class Actors:
         self.tasks = tasks
         self.by_id: dict[bytes, Actor] = {}
         self.placing: dict[bytes, Actor] = state.placing
-        # Bound by what knows of other nodes.
-        self.far: FarActors
+        self.far: FarActors  # these are bound by what knows of other nodes
         self.hosts: Hosts
         self.guests: Guests
+        self.buried: dict[bytes, Fault] = {}  # of a former head: why they are no more
+        self.on_alive: Callable[[Actor], None] = lambda actor: None
         self._on_death = on_death
         self._serials = count(1)
 
@@ -166,7 +167,7 @@ class Actors:
                 actor = None
         if actor is not None and actor.state is not ActorState.DEAD:
             if deps or args_oid or actor.stalled.rows:
-                actor.stalled.expect(_row_of(actor, task), task)
+                actor.stalled.expect(actor.row_of(task), task)
         elif actor is None and self.far.is_far(aid):
             self.far.expect(task)
         self.tasks.admit(conn, task, deps, contained)
@@ -178,7 +179,7 @@ class Actors:
         objects = self.state.objects
         task.stays = True
         task.missing += objects.subscribe(task, objects.away(task.deps or ()))
-        actor.stalled.expect(_row_of(actor, task), task)
+        actor.stalled.expect(actor.row_of(task), task)
         self.ready(task)
 
     def ready(self, task: Task) -> None:
@@ -198,7 +199,7 @@ class Actors:
         if task.deps is None and not task.args_oid and not actor.stalled.rows:  # the ordinary case
             self._queue(actor, task)
         else:
-            for fit in actor.stalled.ready(_row_of(actor, task), task):
+            for fit in actor.stalled.ready(actor.row_of(task), task):
                 self._queue(actor, fit)
         self.pump(actor)
 
@@ -210,7 +211,7 @@ class Actors:
     def _reject(self, task: Task, actor: Actor | None) -> None:
         assert task.actor is not None
         why = actor.fault if actor is not None else None
-        self.tasks.finish(task, FAULT, why or unknown(task.actor), None)
+        self.tasks.finish(task, FAULT, why or self.buried.get(task.actor) or unknown(task.actor), None)
 
     def pump(self, actor: Actor) -> None:
         """Mail as many calls as the window allows."""
@@ -270,6 +271,7 @@ class Actors:
             self.guests.alive(actor, data)
         else:
             self.state.objects.fill(actor_object_id(actor.aid), INLINE, data, None)
+            self.on_alive(actor)
         if actor.restarts_left == 0:
             self.tasks.settle(actor.creation)
         self.pump(actor)
@@ -327,7 +329,7 @@ class Actors:
             self.die(actor, died(actor, "it was killed by ray.kill()", pid=actor.worker.pid, intended=True))
 
     def exiting(self, worker: Worker) -> None:
-        """The actor's own code called exit_actor: an intended end, so no restart."""
+        """Its own code called exit_actor: an intended end, so no restart."""
         actor = self.by_id.get(worker.actor or b"")
         if actor is not None:
             worker.fate = "it called ray.actor.exit_actor()"
@@ -441,9 +443,13 @@ class Actors:
             if actor.home:
                 self._evict(actor, "the driver has ended")
                 continue
-            self._kill(actor, "the driver has ended")
-            self.die(actor, died(actor, "the driver that created it has ended"))
+            self.end(actor, "the driver that created it has ended")
         return bool(found)
+
+    def end(self, actor: Actor, why: str) -> None:
+        """It cannot go on, for a reason in words."""
+        self._kill(actor, why)
+        self.die(actor, died(actor, why))
 
     def _evict(self, actor: Actor, why: str) -> None:
         """A guest cannot stay; whether it goes on elsewhere is not decided here."""
@@ -489,8 +495,3 @@ class Actors:
         actor = self.by_id.get(aid)
         if actor is not None and actor.state is ActorState.DEAD:
             del self.by_id[aid]
-
-
-def _row_of(actor: Actor, task: Task) -> int | bytes:
-    """What a call that waits for an argument holds back: its caller's later calls, or nothing but itself."""
-    return task.conn if actor.ordered else task.tid

@@ -110,6 +110,10 @@ class Actor:
             return False
         return all(task.done for task in self.queue)
 
+    def row_of(self, task: Task) -> int | bytes:
+        """What a call that waits for an argument holds back: its caller's later calls, or nothing but itself."""
+        return task.conn if self.ordered else task.tid
+
     @property
     def detached(self) -> bool:
         return bool(self.spec.options.get("detached"))

@@ -9,8 +9,9 @@ form a tree whose root is the node of the driver, and the end of the driver reac
 from collections.abc import Callable
 from typing import Any, Final
 
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import Cluster
 from rayd.core.effect import CloseConnection, Dial
+from rayd.core.member import Member
 from rayd.core.state import Conn, Job, NodeState
 from rayd.core.task import Spec, Task
 from rayd.ids import JOB_ID_BYTES
@@ -117,6 +118,14 @@ class Channels:
         if channel is not None and self._by_name.get((channel.job, channel.member.number)) is channel:
             del self._by_name[channel.job, channel.member.number]
         return channel
+
+    def give_up(self, member: Member) -> None:
+        """A node has begun anew: the channels to what it was before lead nowhere, even if they have not ended yet."""
+        for channel in self.by_conn.values():
+            if channel.member is member:
+                if self._by_name.get((channel.job, member.number)) is channel:
+                    del self._by_name[channel.job, member.number]
+                self.state.effects.others.append(CloseConnection(channel.conn))
 
     def end_job(self, job: bytes) -> None:
         """Nothing of a job goes on here: whom we have drawn into it hears so."""

@@ -3,13 +3,19 @@
 The head numbers the nodes; a number is part of every id that processes of a node draw (``rayd.ids``), so an id tells
 where it comes from. A node joins by a connection to the head, over which it says how it is (``VIEW``), and hears of
 the others (``MEMBERS``). A view is always a little old: only the node itself grants what it has.
+
+When a head that keeps a journal dies, its nodes go on and call it until it listens again. The head that has begun anew
+takes those in its journal for alive until they have had their time to come back.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from rayd.core.effect import CloseConnection, Joined, StopDaemon
-from rayd.core.resources import Demand, Ledger
+from rayd.core.absence import AWAY_NS_MAX, Absence
+from rayd.core.effect import CloseConnection, Dial, Joined, StopDaemon
+from rayd.core.journal import COUNTER, NODE
+from rayd.core.member import Member
+from rayd.core.resources import Ledger
 from rayd.core.state import Conn, NodeState
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import MEMBERS, VIEW
@@ -24,69 +30,8 @@ BEAT_NS: Final = 1_000_000_000
 FENCE_NS: Final = 30_000_000_000
 # A node that has said nothing for so long is taken for dead: by then it has ended itself, if it still runs.
 SILENCE_NS: Final = 35_000_000_000
-
-
-class Member:
-    """One node as the others see it.
-
-    Attributes:
-        number: given by the head; 0 is the head.
-        facts: what it says of itself once: node_id, address, host, labels and so on.
-        totals: what it offers.
-        free: what of it was free at the last word, less what we have sent there since.
-        load: figures for people: workers, actors, objects, store_used, demands.
-        alive: it has not left.
-        heard_at: when it last said something, in ns.
-        refused: specs of which it could not begin any more tasks, until its next word.
-        doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
-    """
-
-    __slots__ = ("alive", "doubtful", "facts", "free", "heard_at", "load", "number", "refused", "totals")
-
-    def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
-        self.number = number
-        self.facts = dict(facts)
-        self.totals = Ledger(totals)
-        self.free = Ledger(totals)
-        self.load: dict[str, Any] = {}
-        self.alive = True
-        self.heard_at = now
-        self.refused: dict[int, None] = {}
-        self.doubtful = False
-
-    def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
-        """Its latest word of itself."""
-        self.free = Ledger(free)
-        self.load = load
-        self.heard_at = now
-        self.refused.clear()
-        self.doubtful = False
-
-    @property
-    def address(self) -> str:
-        """host:port of its daemon."""
-        return str(self.facts.get("address", ""))
-
-    @property
-    def node_id(self) -> bytes:
-        return bytes(self.facts.get("node_id", b""))
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Those with which it was started."""
-        return dict(self.facts.get("labels") or {})
-
-    def title(self) -> str:
-        """How messages call it."""
-        return f"node {self.node_id.hex()} at {self.address}"
-
-    def row(self) -> list[Any]:
-        """As it travels in MEMBERS."""
-        return [self.number, self.facts, self.totals.totals(), self.free.available(), self.load, self.alive]
-
-    def could(self, demand: Demand) -> bool:
-        """Whether it has as much as that at all."""
-        return self.alive and not self.totals.can_ever_fit(demand)
+# A node that the head has left, and that knows that nobody listens in its place, waits for so long.
+AWAY_MINUTES_MAX: Final = AWAY_NS_MAX // 60_000_000_000
 
 
 class Cluster:
@@ -96,12 +41,25 @@ class Cluster:
         state: the node's tables.
         facts: of this node, as others are to see them.
         on_change: called when a node has come or gone.
+        next_conn: gives the number of a connection that this node is to make.
+
+    Attributes:
+        head_conn: our connection to the head; 0 in the head itself, and while there is none.
+        absence: set while the head has gone and may come back.
+        on_return: called when it is back, with the member that it was if it has begun anew.
     """
 
-    def __init__(self, state: NodeState, facts: dict[str, Any], on_change: Callable[[Member], None]) -> None:
+    def __init__(
+        self,
+        state: NodeState,
+        facts: dict[str, Any],
+        on_change: Callable[[Member], None],
+        next_conn: Callable[[], int],
+    ) -> None:
         self.state = state
+        self.next_conn = next_conn
         self.facts = facts
-        self.head_conn = 0  # our connection to the head; 0 in the head itself
+        self.head_conn = 0
         self.is_head = True
         self.members: dict[int, Member] = {}
         self._on_change = on_change
@@ -111,6 +69,11 @@ class Cluster:
         self._changed: dict[int, Member] = {}
         self.load: Callable[[], dict[str, Any]] = dict
         self._head_heard_at = 0
+        self.absence: Absence | None = None
+        self.on_return: Callable[[Member | None], None] = lambda former: None
+        self._head_address = ""
+        self._head_returns = False
+        self._highest = HEAD  # number given so far
         self._load: dict[str, Any] = {}
         self._turns: dict[int, int] = {}
         self._load_at = -BEAT_NS
@@ -166,24 +129,59 @@ class Cluster:
 
     # ---- the head ----------------------------------------------------------------------------------------------------
 
-    def admit(self, conn: Conn) -> dict[str, Any]:
-        """A node has connected to join; returns what its WELCOME tells it.
+    def enlist(self, conn: Conn) -> None:
+        """A node has connected to join, or to come back; it is let in by ``admit`` once it is known for good.
 
         Raises:
-            ProtocolError: this is not the head, or the cluster is full.
+            ProtocolError: this is not the head, the cluster is full, or the node was taken for dead.
         """
         if not self.is_head:
             raise ProtocolError("a node joins at the head of a cluster; this is another node")
-        number = max(self.members) + 1
+        info = conn.info
+        if "number" in info:
+            self._conns[conn.conn] = self._known_again(info).number
+            return
+        number = self._highest + 1
         if number >= NODES_MAX:
             raise ProtocolError(f"a cluster has at most {NODES_MAX} nodes")
-        info = conn.info
-        member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
-        self._conns[conn.conn] = number
+        Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)  # whether it can be one
+        self._highest = self._conns[conn.conn] = number
+        journal = self.state.journal
+        journal.put(COUNTER, NODE.encode(), number)
+        journal.put(NODE, _key(number), {"facts": info["facts"], "totals": info["totals"]})
+
+    def _known_again(self, info: Mapping[str, Any]) -> Member:
+        """Who comes back."""
+        member = self.members.get(int(info["number"]))
+        if member is None or member.node_id != bytes(info["facts"]["node_id"]) or not member.alive:
+            raise ProtocolError(
+                "the head has taken this node for dead, and others may do its work by now; start a new one in its place"
+            )
+        if member.number in self._conns.values():
+            raise ProtocolError("this node is connected already")
+        return member
+
+    def admit(self, conn: Conn) -> dict[str, Any]:
+        """A node that was enlisted is a member from now on; returns what its WELCOME tells it."""
+        number, info = self._conns[conn.conn], conn.info
+        member = self.members.get(number)
+        if member is None:
+            member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
+        else:
+            member.is_now(member.free.available(), member.load, self.state.now)
         rows = [other.row() for other in self.members.values()]
         self._spread(member, but=conn.conn)
         self._on_change(member)
-        return {"number": number, "members": rows}
+        return {"number": number, "members": rows, "returns": self.state.journal.on}
+
+    def restore(self, rows: list[tuple[bytes, Any]], highest: int) -> None:
+        """This head has begun anew: these were its nodes."""
+        self._highest = highest
+        for key, row in rows:
+            number = int.from_bytes(key, "big")
+            member = self.members[number] = Member(number, row["facts"], row["totals"], self.state.now)
+            member.doubtful = True
+            self._on_change(member)
 
     def view(self, conn: Conn, message: Any) -> None:
         """VIEW of a member."""
@@ -194,19 +192,22 @@ class Cluster:
         self._changed[member.number] = member
         self.state.dirty = True
 
-    def gone(self, conn: int, why: str = "") -> None:
+    def gone(self, conn: int, why: str = "", how: str = "") -> None:
         """A connection has ended; perhaps it was a member's, or ours to the head."""
         if conn == self.head_conn and not self.is_head:
-            head = self.members.get(HEAD)
-            text = f"the head of the cluster at {head.address} has gone" if head else "the cluster could not be joined"
-            self.state.effects.others.append(StopDaemon(f"{text}: {why}" if why else text))
+            self._without_head(why, how)
             return
         number = self._conns.pop(conn, None)
-        if number is not None:
-            member = self.members[number]
-            member.alive = False
-            self._spread(member)
-            self._on_change(member)
+        if number in self.members:
+            self._died(self.members[number])
+        elif number is not None:
+            self.state.journal.put(NODE, _key(number), None)
+
+    def _died(self, member: Member) -> None:
+        member.alive = False
+        self.state.journal.put(NODE, _key(member.number), None)
+        self._spread(member)
+        self._on_change(member)
 
     def _spread(self, member: Member, but: int = 0) -> None:
         for conn in self._conns:
@@ -215,21 +216,77 @@ class Cluster:
 
     # ---- another node ------------------------------------------------------------------------------------------------
 
-    def join(self, conn: int) -> None:
-        """This node is to be a member of the cluster to whose head it is about to connect."""
+    def join(self, conn: int, address: str) -> None:
+        """This node is to be a member of the cluster whose head listens at an address."""
         self.is_head = False
-        self.head_conn = conn
+        self._head_address = address
         self.members.clear()
+        self._call(conn, self._introduction())
 
-    def introduction(self) -> dict[str, Any]:
-        """What a node that joins tells the head."""
+    def _introduction(self) -> dict[str, Any]:
         return {"facts": self.facts, "totals": self.state.ledger.totals()}
+
+    def _call(self, conn: int, info: dict[str, Any]) -> None:
+        self.head_conn = conn
+        self.state.conns[conn] = Conn(conn, "node", info, b"", 0)
+        self.state.effects.dials.append(Dial(conn, self._head_address, info))
 
     def joined(self, welcome: Mapping[str, Any]) -> None:
         """The head has let us in."""
+        self._head_returns = bool(welcome.get("returns"))
+        if self.absence is not None:
+            self._return(welcome)
+            return
         self._become(int(welcome["number"]))
         self._take(welcome["members"])
         self.state.effects.others.append(Joined(self.state.number))
+
+    def _without_head(self, why: str, how: str) -> None:
+        """The connection to the head has ended, or could not be made."""
+        self.head_conn = 0
+        text = f"the head of the cluster at {self._head_address} has gone"
+        if not self.members:
+            text = "the cluster could not be joined"
+        if not self._head_returns or how == "refused":
+            self.state.effects.others.append(StopDaemon(f"{text}: {why}" if why else text))
+            return
+        if self.absence is None:
+            self.absence = Absence(self.state.now)
+            self.members[HEAD].doubtful = True
+            self._tell_drivers(f"{text}. What needs it waits until it is back, for {AWAY_MINUTES_MAX} minutes at most.")
+        elif how == "nobody":  # there is no head that could take this node for dead
+            self._head_heard_at = self.state.now
+        self.absence.tried(self.state.now)
+
+    def _return(self, welcome: Mapping[str, Any]) -> None:
+        """The head is back; if it has begun anew, all that it had itself is over."""
+        assert self.absence is not None
+        seconds = self.absence.seconds(self.state.now)
+        self.absence = None
+        former: Member | None = self.members[HEAD]
+        if former is not None and former.node_id == bytes(welcome["node_id"]):
+            former = None
+        if former is not None:
+            former.alive = False
+            self._on_change(former)
+            del self.members[HEAD]
+        self._take(welcome["members"])
+        self.tell_again()
+        self.on_return(former)
+        self._tell_drivers(f"The head of the cluster is back after {seconds:.1f} s.")
+
+    def _tell_drivers(self, text: str) -> None:
+        for job in self.state.jobs.values():
+            if job.driver in self.state.conns and self.state.conns[job.driver].kind == "driver":
+                self.state.warn(job.job, text)
+
+    def _look_for_head(self, absence: Absence) -> None:
+        now = self.state.now
+        if absence.is_too_long(now):
+            why = f"the head of the cluster at {self._head_address} has been gone for {AWAY_MINUTES_MAX} minutes"
+            self.state.effects.others.append(StopDaemon(why))
+        elif not self.head_conn and absence.is_time(now):
+            self._call(self.next_conn(), {**self._introduction(), "number": self.state.number})
 
     def told(self, conn: Conn, message: Any) -> None:
         """MEMBERS of the head."""
@@ -258,6 +315,8 @@ class Cluster:
         """When ``beat`` is due, in ns; None in a cluster of one."""
         if len(self.members) < 2 and self.is_head:
             return None
+        if self.absence is not None and not self.head_conn:
+            return self.absence.next_try
         return self._told_at + (VIEW_NS if self._changed or self._is_news() else BEAT_NS)
 
     def _is_news(self) -> bool:
@@ -277,22 +336,38 @@ class Cluster:
         self._told = self.state.ledger.available()
         if now - self._load_at >= BEAT_NS:  # people do not look more often, and counting takes its time
             self._load, self._load_at = self.load(), now
-        load = self._load
-        if not self.is_head:
-            if now - self._head_heard_at > FENCE_NS:
-                silence = f"nothing was heard from the head of the cluster at {self.members[HEAD].address} for"
-                why = f"{silence} {FENCE_NS // 1_000_000_000} s, and others may soon start its actors elsewhere"
-                self.state.effects.others.append(StopDaemon(why))
-                return
-            self.state.effects.sends[self.head_conn].append((VIEW, self._told, load))
-            return
+        if self.is_head:
+            self._beat_of_head()
+        else:
+            self._beat_of_node()
+
+    def _beat_of_node(self) -> None:
+        silent = self.state.now - self._head_heard_at
+        if silent > FENCE_NS:
+            silence = f"nothing was heard from the head of the cluster at {self._head_address} for"
+            why = f"{silence} {FENCE_NS // 1_000_000_000} s, and others may soon start its actors elsewhere"
+            self.state.effects.others.append(StopDaemon(why))
+        elif self.absence is not None:
+            self._look_for_head(self.absence)
+        else:
+            self.state.effects.sends[self.head_conn].append((VIEW, self._told, self._load))
+
+    def _beat_of_head(self) -> None:
         me = self.me
-        me.free, me.load = Ledger(self._told), load
+        me.free, me.load = Ledger(self._told), self._load
         rows = [me.row(), *(member.row() for member in self._changed.values())]
         self._changed.clear()
         for conn in self._conns:
             self.state.effects.sends[conn].append((MEMBERS, rows))
-        for conn, number in list(self._conns.items()):
-            if now - self.members[number].heard_at > SILENCE_NS:
+        silent = [other for other in self.others() if self.state.now - other.heard_at > SILENCE_NS]
+        for member in silent:
+            conn = self.conn_of(member.number)
+            if conn:
                 self.state.effects.others.append(CloseConnection(conn))
                 self.gone(conn)
+            else:  # it has not come back to this head
+                self._died(member)
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(2, "big")

@@ -13,6 +13,7 @@ class Directory:
         self._names: dict[tuple[str, str], bytes] = {}
         self._far: dict[bytes, tuple[tuple[str, str], dict[str, Any], str]] = {}
         self._titles: dict[bytes, str] = {}
+        self._buried: dict[tuple[str, str], str] = {}
 
     def find(self, namespace: str, name: str) -> bytes | None:
         """Actor id of a name."""
@@ -27,6 +28,14 @@ class Directory:
         aid = bytes(info["actor_id"])
         self._names[namespace, name] = aid
         self._far[aid] = ((namespace, name), info, title)
+
+    def bury(self, namespace: str, name: str, text: str) -> None:
+        """An actor has ended with a former head, for this reason."""
+        self._buried[namespace, name] = text
+
+    def epitaph(self, namespace: str, name: str) -> str:
+        """Why there is no actor of that name any more; "" if there was none."""
+        return self._buried.get((namespace, name), "")
 
     def far(self) -> list[bytes]:
         """Actors on other nodes that have names."""

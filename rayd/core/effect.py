@@ -83,6 +83,29 @@ class StopFetch(NamedTuple):
     number: int
 
 
+class Recovered(NamedTuple):
+    """This head goes on where another was killed; what it has found in the journal, for people: counts by name."""
+
+    figures: dict[str, int]
+
+
+class Write(NamedTuple):
+    """Make a row of the journal durable, and answer with ``Written``; rows are written in order.
+
+    Attributes:
+        number: of the row, counted from 1.
+        kind, key: its name.
+        value: None to remove it.
+        fresh: what was reported as not written has been taken back; until a row says so, further ones are refused.
+    """
+
+    number: int
+    kind: str
+    key: bytes
+    value: Any
+    fresh: bool
+
+
 class CloseConnection(NamedTuple):
     """Flush what was sent, then close."""
 
@@ -105,6 +128,8 @@ Effect: TypeAlias = (
     | SendPart
     | Fetch
     | StopFetch
+    | Recovered
+    | Write
     | CloseConnection
     | StopDaemon
 )

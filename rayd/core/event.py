@@ -50,10 +50,13 @@ class Disconnected(NamedTuple):
     Attributes:
         conn: connection id.
         why: what the other side, or the attempt to reach it, has said; "" if nothing.
+        how: "refused" if the other side wants no connection with this one, "nobody" if its machine says that nobody
+            listens there, "" in all other cases.
     """
 
     conn: int
     why: str = ""
+    how: str = ""
 
 
 class WorkerStarted(NamedTuple):
@@ -105,10 +108,34 @@ class Join(NamedTuple):
     address: str
 
 
+class Recover(NamedTuple):
+    """This head keeps a journal, which has these rows, (kind, key, value); the first event of all."""
+
+    rows: list[tuple[str, bytes, Any]]
+
+
+class Written(NamedTuple):
+    """Rows of the journal up to a number are durable; or why none is that was not reported before."""
+
+    number: int
+    why: Fault | None
+
+
 class Tick(NamedTuple):
     """Time has passed ``next_deadline``."""
 
 
 Event: TypeAlias = (
-    Connected | Linked | Received | Disconnected | WorkerStarted | WorkerExited | TakenBack | Fetched | Join | Tick
+    Connected
+    | Linked
+    | Received
+    | Disconnected
+    | WorkerStarted
+    | WorkerExited
+    | TakenBack
+    | Fetched
+    | Join
+    | Recover
+    | Written
+    | Tick
 )

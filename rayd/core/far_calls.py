@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from rayd.core.call_order import CallOrder
 from rayd.core.channels import Channels
-from rayd.core.cluster import Cluster
+from rayd.core.cluster import HEAD, Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.offload import Offload
 from rayd.core.state import NodeState
@@ -39,6 +39,7 @@ class FarCalls:
         self.offload = offload
         self.tasks = tasks
         self._order = CallOrder()
+        self._parked: list[Task | tuple[bytes, bytes, bool]] = []  # calls, and kills, for a head that has gone
 
     def is_far(self, aid: bytes) -> bool:
         """Whether an actor belongs to another node."""
@@ -58,12 +59,28 @@ class FarCalls:
     def _send(self, task: Task) -> None:
         if task.done or self.tasks.fail_on_bad_argument(task):
             return
+        if self._waits_for_head(task.actor):
+            self._parked.append(task)
+            return
         why = self._obstacle(task)
         if why is not None:
             self.tasks.finish(task, FAULT, why, None)
             return
         assert task.actor is not None
         self.offload.send(task, self.channels.to(task.spec.job, self.cluster.members[home_of_actor(task.actor)]))
+
+    def _waits_for_head(self, aid: bytes | None) -> bool:
+        """Whether an actor belongs to a head that has gone and may come back, perhaps with the actor."""
+        return self.cluster.absence is not None and home_of_actor(aid or b"") == HEAD
+
+    def go_on(self) -> None:
+        """The head is back."""
+        parked, self._parked = self._parked, []
+        for what in parked:
+            if isinstance(what, Task):
+                self._send(what)
+            else:
+                self.kill(*what)
 
     def _obstacle(self, task: Task) -> Fault | None:
         assert task.actor is not None
@@ -78,11 +95,14 @@ class FarCalls:
 
     def waiting(self) -> Iterator[Task]:
         """Calls that have not been sent yet."""
-        return iter(self._order)
+        yield from self._order
+        yield from (task for task in self._parked if isinstance(task, Task) and not task.done)
 
     def kill(self, job: bytes, aid: bytes, no_restart: bool) -> None:
         """KILL of an actor elsewhere."""
         member = self.cluster.members[home_of_actor(aid)]
-        if member.alive:
+        if self._waits_for_head(aid):
+            self._parked.append((job, aid, no_restart))
+        elif member.alive and job in self.state.jobs:
             channel = self.channels.to(job, member)
             self.state.effects.sends[channel.conn].append((KILL, aid, no_restart))

@@ -9,14 +9,16 @@ Rules
 * Pending groups are tried in the order they came; one that does not fit holds back no other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, Final
 
 from rayd.core.bundles import NOWHERE, Bundles
 from rayd.core.channels import home_of_job
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import HEAD, Cluster
 from rayd.core.faults import largest, unsatisfiable
+from rayd.core.journal import GROUP as GROUP_ROW
+from rayd.core.member import Member
 from rayd.core.packing import STRATEGIES, STRICT_PACK, STRICT_SPREAD, choose, together
 from rayd.core.resources import Demand, Ledger
 from rayd.core.state import Conn, NodeState
@@ -103,6 +105,25 @@ class Group:
         """The bundles that have no node."""
         return {index: self.demands[index] for index, node in enumerate(self.nodes) if node == NOWHERE}
 
+    def outlives_head(self) -> bool:
+        """Whether it goes on when the head dies, and with that the drivers that are connected there."""
+        return self.detached or home_of_job(self.job) != HEAD
+
+    def record(self) -> dict[str, Any]:
+        """What was asked for."""
+        return {
+            "job": self.job,
+            "namespace": self.namespace,
+            "name": self.name,
+            "strategy": self.strategy,
+            "detached": self.detached,
+            "bundles": [demand.to_floats() for demand in self.demands],
+        }
+
+    def place(self) -> dict[str, Any]:
+        """What has become of it."""
+        return {"nodes": self.nodes, "took": self.created_at - self.asked_at if self.created_at else None}
+
     def title(self) -> str:
         """How messages call it."""
         return f"placement group {self.name!r}" if self.name else f"placement group {self.gid.hex()}"
@@ -154,7 +175,10 @@ class Groups:
         """
         gid = bytes(params["group_id"])
         group = Group(gid, job, namespace, params, self.state.now)
-        if gid in self.by_id:
+        known = self.by_id.get(gid)
+        if known is not None and known.record() == group.record():
+            return None, ""  # it is asked again
+        if known is not None:
             raise ValueError("a new group needs a new id")
         if group.name:
             if (namespace, group.name) in self._names:
@@ -165,8 +189,39 @@ class Groups:
                 return fault(NAME_TAKEN, text, name=group.name, namespace=namespace), ""
             self._names[namespace, group.name] = group
         self.by_id[gid] = self.pending[gid] = group
+        self._keep(group, lambda: self.remove(gid))
         self._tell(group)
         return None, self._whyever_not(group)
+
+    def _keep(self, group: Group, undo: Callable[[], None] | None = None) -> None:
+        """Remember a group beyond this head's death, unless it ends with that."""
+        if not group.outlives_head():
+            return
+        over = group.state is GroupState.REMOVED
+        self.state.journal.put(GROUP_ROW, group.gid, None if over else group.record() | group.place(), undo)
+
+    def restore(self, rows: list[tuple[bytes, Any]]) -> None:
+        """This head has begun anew: there were these groups. Bundles that this node had are taken again."""
+        for gid, row in rows:
+            group = Group(gid, row["job"], row["namespace"], row, self.state.now)
+            self.by_id[gid] = group
+            if group.name:
+                self._names[group.namespace, group.name] = group
+            if not group.detached and home_of_job(group.job) not in self.cluster.members:
+                self.remove(gid)
+                continue
+            group.asked_at -= row["took"] or 0
+            group.created_at = self.state.now if row["took"] is not None else 0
+            group.nodes = [node if node in self.cluster.members else NOWHERE for node in row["nodes"]]
+            mine = {i: group.demands[i] for i, node in enumerate(group.nodes) if node == self.state.number}
+            if mine and not self.bundles.reserve(gid, mine):  # this machine offers less than before
+                group.nodes = [NOWHERE if i in mine else node for i, node in enumerate(group.nodes)]
+            if NOWHERE in group.nodes:
+                group.state = GroupState.RESCHEDULING if group.created_at else GroupState.PENDING
+                self.pending[gid] = group
+            else:
+                group.state = GroupState.CREATED
+            self.bundles.told(gid, group.notice())
 
     def _whyever_not(self, group: Group) -> str:
         totals = {member.number: member.totals for member in self.cluster.living()}
@@ -209,7 +264,8 @@ class Groups:
 
     def _try(self, group: Group) -> None:
         me = self.state.number
-        free = {member.number: member.free for member in self.cluster.others()} | {me: self.state.ledger}
+        others = [member for member in self.cluster.others() if not member.doubtful]
+        free = {member.number: member.free for member in others} | {me: self.state.ledger}
         placed = [node for node in group.nodes if node != NOWHERE]
         chosen = choose(group.strategy, group.lacking(), dict(sorted(free.items())), placed)
         if chosen is None:
@@ -258,7 +314,10 @@ class Groups:
             group.state = GroupState.CREATED
             group.created_at = group.created_at or self.state.now
         self.state.dirty = True
-        self._tell(group)
+        written = self.state.journal.count
+        if not trial.failed:
+            self._keep(group)
+        self.state.journal.after(written, lambda why: self._tell(group))
 
     def _tell(self, group: Group) -> None:
         """Let all nodes know what has become of a group."""
@@ -292,6 +351,7 @@ class Groups:
         self.pending.pop(gid, None)
         if self._names.get((group.namespace, group.name)) is group:
             del self._names[group.namespace, group.name]
+        self._keep(group)
         self._tell(group)
         self._forget_old()
 
@@ -317,6 +377,7 @@ class Groups:
                 group.nodes = [NOWHERE if node == member.number else node for node in group.nodes]
                 group.state = GroupState.RESCHEDULING
                 self.pending[group.gid] = group
+                self._keep(group)
                 self._tell(group)
 
     def _forget_old(self) -> None:

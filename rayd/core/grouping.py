@@ -53,9 +53,13 @@ class Grouping:
             raise ProtocolError("this is for the head to say")
 
     def learn(self, notices: Iterable[list[Any]]) -> None:
-        """The groups there are when this node joins."""
+        """The groups there are when this node joins, or comes back; those that it knows beside them are no more."""
+        known = dict.fromkeys([*self.bundles.known, *self.bundles.here])
         for gid, notice in notices:
+            known.pop(gid, None)
             self.bundles.told(gid, notice)
+        for gid in known:
+            self.bundles.told(gid, self.groups.notice(gid))
 
     def end_job(self, job: bytes) -> None:
         """A driver of this node has gone."""

@@ -13,8 +13,9 @@ from rayd.core.actor_faults import died
 from rayd.core.actor_record import Actor, ActorState, Host
 from rayd.core.allotment import fitting
 from rayd.core.channels import Channel, Channels
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import Cluster
 from rayd.core.guests import ALIVE, DEAD, REFUSED
+from rayd.core.member import Member
 from rayd.core.offload import Offload, accepts
 from rayd.core.resources import Ledger
 from rayd.core.state import Conn, NodeState

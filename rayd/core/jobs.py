@@ -14,10 +14,13 @@ from rayd.core.actor_record import Actor
 from rayd.core.channels import job_id
 from rayd.core.dispatch import Dispatcher
 from rayd.core.effect import KillWorker
+from rayd.core.journal import COUNTER, EXPORT, JOB
 from rayd.core.state import Conn, Job, NodeState
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 
 FATE: Final = "the driver has ended"
+# Numbers of jobs that are set aside at a time.
+JOBS_AHEAD: Final = 1_000
 
 
 class Jobs:
@@ -34,6 +37,7 @@ class Jobs:
         self.tasks = tasks
         self.actors = actors
         self._next = 1
+        self._reserved = 0
         self._abandoned: deque[bytes] = deque()
         self._ending = False
         self.on_end: Callable[[bytes], None] = lambda job: None  # the driver has gone, or the last that outlived it
@@ -44,10 +48,32 @@ class Jobs:
         env = tuple(sorted(dict(info.get("env_vars") or {}).items()))
         job = job_id(state.number, self._next)
         self._next += 1
+        self._reserve()
         namespace = str(info.get("namespace") or f"anonymous-{job.hex()}")
         state.jobs[job] = Job(job, conn, namespace, info, state.now)
+        state.journal.put(JOB, job, [namespace, info])
         self.tasks.starts.want((job, env), min(state.pool.size, STARTING_MAX))
         return job
+
+    def _reserve(self) -> None:
+        """No head to come shall give a number again that may have been given: some are set aside ahead of need."""
+        if self._next + JOBS_AHEAD // 2 > self._reserved:
+            self._reserved = self._next + JOBS_AHEAD
+            self.state.journal.put(COUNTER, JOB.encode(), self._reserved)
+
+    def restore(self, rows: list[tuple[bytes, Any]], reserved: int) -> None:
+        """This head has begun anew: there were these jobs. Their drivers have gone with the former one."""
+        self._next = max(self._next, reserved)
+        self._reserve()
+        for job, (namespace, info) in rows:
+            self.state.jobs[job] = Job(job, 0, namespace, info, self.state.now)
+
+    def end_restored(self) -> int:
+        """Forget those that nothing has outlived; how many that were."""
+        over = [job for job, known in self.state.jobs.items() if not known.driver and not self.actors.detached_of(job)]
+        for job in over:
+            self._end_what_nobody_wants(job)
+        return len(over)
 
     def begin_elsewhere(self, job: bytes, conn: int, info: dict[str, Any]) -> None:
         """Another node wants something done for a job whose driver is connected there or beyond."""
@@ -129,6 +155,9 @@ class Jobs:
 
     def _forget(self, job: bytes) -> None:
         state = self.state
+        for function in state.jobs[job].kept:
+            state.journal.put(EXPORT, job + function, None)
+        state.journal.put(JOB, job, None)
         del state.jobs[job]
         self.on_end(job)
         self.tasks.starts.forget(job)

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor, handle_info
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import Cluster
 from rayd.core.directory import Directory
 from rayd.core.effect import CloseConnection
+from rayd.core.journal import NAME
+from rayd.core.member import Member
 from rayd.core.state import Conn, NodeState
 from rayd.ids import actor_object_id, home_of_actor
 from rayd.wire.frame import ProtocolError
@@ -51,8 +53,9 @@ class Naming:
         self.actors = actors
         self.directory = directory
         self.cluster = cluster
-        self._asked: dict[int, Callable[[bool, Any], None]] = {}
+        self._asked: dict[int, tuple[str, dict[str, Any], Callable[[bool, Any], None]]] = {}
         self._next = 1
+        self.on_create: Callable[[Actor], None] = lambda actor: None
 
     def create(self, conn: Conn, message: Any) -> None:
         """CREATE."""
@@ -78,13 +81,14 @@ class Naming:
         actor = self.actors.create(conn, message, conn.specs[message[3]], self.state.jobs[conn.job].namespace)
         if name and actor.fault is None:
             self.directory.register(actor)
+        self.on_create(actor)
         if message[1]:
-            self._reply(conn, message[1], True, None)
+            self.state.journal.then(lambda why: self._reply(conn, message[1], why is None, why))
 
     def _granted(self, conn: Conn, message: Any, ok: bool, value: Any) -> None:
         """The head has answered whether a name is free."""
         spec = conn.specs[message[3]]
-        if conn.conn not in self.state.conns:
+        if conn.conn not in self.state.conns or conn.job not in self.state.jobs:
             if ok:
                 self.ask("name_drop", {"actor_id": message[2]})
         elif ok:
@@ -118,7 +122,7 @@ class Naming:
         """The names of a node's actors are free."""
         for aid in self.directory.far():
             if home_of_actor(aid) == member.number:
-                self.directory.drop(aid)
+                self._forget(aid)
 
     # ---- asking the head ---------------------------------------------------------------------------------------------
 
@@ -136,33 +140,58 @@ class Naming:
             self._reply(conn, req, ok, value)
 
     def ask(self, method: str, params: dict[str, Any], then: Callable[[bool, Any], None] | None = None) -> None:
-        """Ask the head something.
+        """Ask the head something; it is asked again when it has gone and come back before it has answered.
 
         Args:
             method, params: as of an RPC.
             then: called with the answer (ok, value).
         """
         req, self._next = self._next, self._next + 1
-        self._asked[req] = then or _ignore
+        self._asked[req] = method, params, then or _ignore
+        if self.cluster.absence is None:
+            self._send(req, method, params)
+
+    def _send(self, req: int, method: str, params: dict[str, Any]) -> None:
         self.state.effects.sends[self.cluster.head_conn].append((RPC, req, method, params))
+
+    def ask_again(self) -> None:
+        """The head is back: what it has not answered is asked once more, in order."""
+        for req, (method, params, _) in self._asked.items():
+            self._send(req, method, {**params, "again": True})
 
     def answered(self, req: int, ok: bool, value: Any) -> None:
         """REPLY of the head."""
-        then = self._asked.pop(req, None)
-        if then is not None:
-            then(ok, value)
+        asked = self._asked.pop(req, None)
+        if asked is not None:
+            asked[2](ok, value)
 
     def drop(self, params: dict[str, Any]) -> tuple[bool, Any]:
         """In the head: another node's actor has died."""
-        self.directory.drop(params["actor_id"])
+        self._forget(params["actor_id"])
         return True, None
+
+    def _forget(self, aid: bytes) -> None:
+        self.directory.drop(aid)
+        self.state.journal.put(NAME, aid, None)
+
+    def restore(self, rows: list[tuple[bytes, Any]]) -> None:
+        """This head has begun anew: these actors of other nodes have names."""
+        for aid, (namespace, name, info, title) in rows:
+            if home_of_actor(aid) in self.cluster.members:
+                self.directory.register_far(namespace, name, info, title)
+            else:
+                self.state.journal.put(NAME, aid, None)
 
     def take(self, params: dict[str, Any]) -> tuple[bool, Any]:
         """In the head: another node asks for a name."""
         namespace, name = str(params["namespace"]), str(params["name"])
+        info, title = dict(params["info"]), str(params["title"])
+        aid = bytes(info["actor_id"])
         taken = self.directory.find(namespace, name)
         if taken is None:
-            self.directory.register_far(namespace, name, dict(params["info"]), str(params["title"]))
+            self.directory.register_far(namespace, name, info, title)
+            self.state.journal.put(NAME, aid, [namespace, name, info, title], lambda: self.directory.drop(aid))
+        if taken in (None, aid):  # the latter if it is asked again
             return True, None
         actor = self.actors.by_id.get(taken)
         holder = handle_info(actor) if actor is not None else self.directory.info(taken)

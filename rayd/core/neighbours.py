@@ -5,9 +5,8 @@ from typing import Any
 
 from rayd.core.actor import Actors
 from rayd.core.channels import Channel, Channels
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
-from rayd.core.effect import Dial
 from rayd.core.event import Linked
 from rayd.core.far_calls import FarCalls
 from rayd.core.foreign import Foreign
@@ -15,6 +14,7 @@ from rayd.core.guests import HereForOthers
 from rayd.core.hosting import Hosting
 from rayd.core.jobs import Jobs
 from rayd.core.lineage import Lineage
+from rayd.core.member import Member
 from rayd.core.objects import Entry
 from rayd.core.offload import Offload
 from rayd.core.state import Conn, NodeState
@@ -38,7 +38,8 @@ class Neighbours:
         self.tasks = tasks
         self.actors = actors
         self.jobs = jobs
-        self.cluster = Cluster(state, facts, self._on_change)
+        self.cluster = Cluster(state, facts, self._on_change, lambda: self.channels.next_conn())  # noqa: PLW0108
+        self.cluster.on_return = self._on_head_back
         self.channels = Channels(state, self.cluster)
         self.channels.begin_job = jobs.begin_elsewhere
         jobs.on_end = self.channels.end_job
@@ -46,6 +47,7 @@ class Neighbours:
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
         self.on_change: Callable[[Member], None] = lambda member: None
+        self.on_head_back: Callable[[], None] = lambda: None
         self.on_answer: Callable[[int, bool, Any], None] = lambda req, ok, value: None
         objects = state.objects
         objects.nodes = self.channels.by_conn
@@ -87,10 +89,7 @@ class Neighbours:
 
     def join(self, address: str) -> None:
         """Become a member of the cluster whose head listens at an address."""
-        conn = self.channels.next_conn()
-        self.cluster.join(conn)
-        self.state.conns[conn] = Conn(conn, "node", {}, b"", 0)
-        self.state.effects.dials.append(Dial(conn, address, self.cluster.introduction()))
+        self.cluster.join(self.channels.next_conn(), address)
 
     def linked(self, event: Linked) -> None:
         """A connection that we asked for stands."""
@@ -99,23 +98,23 @@ class Neighbours:
         elif event.conn in self.channels.by_conn:
             self.channels.by_conn[event.conn].stands = True
 
-    def connected(self, conn: Conn) -> dict[str, Any]:
-        """Another node has connected; what its WELCOME tells it beside the usual.
+    def connected(self, conn: Conn) -> None:
+        """Another node has connected.
 
         Raises:
             ProtocolError: what it says of itself cannot be used.
         """
         try:
-            if not conn.job:
-                return self.cluster.admit(conn)
-            self.channels.accept(conn)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if conn.job:
+                self.channels.accept(conn)
+            else:
+                self.cluster.enlist(conn)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ProtocolError(f"a node introduces itself wrongly: {error!r}") from error
-        return {}
 
-    def disconnected(self, conn: Conn, why: str) -> None:
+    def disconnected(self, conn: Conn, why: str, how: str) -> None:
         """A node's connection has ended."""
-        self.cluster.gone(conn.conn, why)
+        self.cluster.gone(conn.conn, why, how)
         channel = self.channels.closed(conn.conn)
         if channel is not None:
             self._end_channel(channel)
@@ -133,6 +132,13 @@ class Neighbours:
             job.driver = self.channels.instead_of(job, channel.conn)
             if not job.driver:
                 self.jobs.end(channel.job)
+
+    def _on_head_back(self, former: Member | None) -> None:
+        """There is a head again; if it is not the ``former`` one, that has died with all that it ran."""
+        if former is not None:
+            self.channels.give_up(former)
+        self.on_head_back()
+        self.far_calls.go_on()
 
     def _on_change(self, member: Member) -> None:
         """A node has come or gone."""

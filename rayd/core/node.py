@@ -12,7 +12,7 @@ from rayd.core import rights
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.check import check
-from rayd.core.cluster import Member
+from rayd.core.detached import Detached
 from rayd.core.directory import Directory
 from rayd.core.dispatch import Dispatcher
 from rayd.core.door import (
@@ -30,26 +30,31 @@ from rayd.core.event import (
     Join,
     Linked,
     Received,
+    Recover,
     TakenBack,
     Tick,
     WorkerExited,
     WorkerStarted,
+    Written,
 )
 from rayd.core.group import Groups
 from rayd.core.grouping import Grouping
 from rayd.core.handling import ObjectMessages
 from rayd.core.jobs import Jobs
+from rayd.core.keyvalue import KeyValue
+from rayd.core.member import Member
 from rayd.core.naming import AT_THE_HEAD, Naming
 from rayd.core.neighbours import Neighbours
 from rayd.core.objects import Entry
 from rayd.core.placement import Placement
 from rayd.core.queries import Queries
+from rayd.core.recovery import recover
 from rayd.core.serving import WorkerMessages
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import Task
 from rayd.core.worker import IDLE_NS_MAX, WorkerState
-from rayd.errors import BAD_REQUEST, fault
+from rayd.errors import BAD_REQUEST, Fault, fault
 from rayd.ids import ACTOR_ID_BYTES, ACTOR_OBJECT_SUFFIX, TASK_ID_BYTES
 from rayd.store.arena import Arena
 from rayd.wire import messages as m
@@ -87,12 +92,17 @@ class Node:
         self.placement = Placement(self.state, self.neighbours.cluster, self.tasks, self.actors)
         self.bundles = self.placement.bundles
         self.groups = Groups(self.state, self.neighbours.cluster, self.bundles)
+        self.detached = Detached(self.state, self.actors, self.directory, self.placement)
+        self.naming.on_create = self.detached.keep
+        self.key_value = KeyValue(self.state.journal)
         self.grouping = Grouping(self.state, self.neighbours.cluster, self.groups, self.placement, self.naming)
         self.neighbours.on_change = self._on_node_change
         self.neighbours.on_answer = self.naming.answered
+        self.neighbours.on_head_back = self.naming.ask_again
         self.queries = Queries(
             self.state, self.tasks, self.actors, self.directory, self.groups, self.neighbours.cluster, facts
         )
+        self.queries.methods.update(self.key_value.methods())
         self.queries.methods["name_take"] = lambda conn, params: self.naming.take(params)
         self.queries.methods["name_drop"] = lambda conn, params: self.naming.drop(params)
         self.neighbours.cluster.load = self.queries.load
@@ -190,9 +200,14 @@ class Node:
                 self._on_connected(event)
             case Linked():
                 self.neighbours.linked(event)
-                self.grouping.learn(event.welcome.get("groups") or ())
+                if "groups" in event.welcome:  # of the head
+                    self.grouping.learn(event.welcome["groups"])
             case Fetched():
                 self.neighbours.foreign.fetched(event.number, event.why)
+            case Recover():
+                recover(self, event.rows)
+            case Written():
+                self.state.journal.written(event.number, event.why)
             case Join():
                 self.neighbours.join(event.address)
             case Disconnected():
@@ -249,15 +264,30 @@ class Node:
                 job = bytes(event.info.get("job", b""))
             conn = Conn(event.conn, event.kind, event.info, job, 0, event.scope)
         state.conns[event.conn] = conn
-        more = self.neighbours.connected(conn) if event.kind == "node" else {}
-        if "members" in more:
-            more["groups"] = self.groups.notices()
-        state.effects.sends[event.conn].append((m.WELCOME, {**self._welcome(conn), **more}))
+        if event.kind == "node":
+            known = state.journal.count
+            self.neighbours.connected(conn)
+            if not conn.job:
+                state.journal.after(known, lambda why: self._let_in(conn, why))
+                return
+        state.effects.sends[event.conn].append((m.WELCOME, self._welcome(conn)))
         if event.kind == "logs" and conn.job in state.jobs:
             state.jobs[conn.job].logs.append(event.conn)
             while unsaid := state.jobs[conn.job].unsaid:
                 level, text = unsaid.popleft()
                 state.warn(conn.job, text, level)
+
+    def _let_in(self, conn: Conn, why: Fault | None) -> None:
+        """A node joins: it is in the journal, or cannot be."""
+        sends = self.state.effects.sends[conn.conn]
+        if conn.conn not in self.state.conns:
+            return
+        if why is not None:
+            sends.append((m.REFUSED, why))
+            self.state.effects.others.append(CloseConnection(conn.conn))
+            return
+        more = {**self.neighbours.cluster.admit(conn), "groups": self.groups.notices()}
+        sends.append((m.WELCOME, {**self._welcome(conn), **more}))
 
     def _welcome(self, conn: Conn) -> dict[str, Any]:
         job = self.state.jobs.get(conn.job)
@@ -280,7 +310,7 @@ class Node:
             self.jobs.end(conn.job)
             self.grouping.end_job(conn.job)
         elif conn.kind == "node":
-            self.neighbours.disconnected(conn, event.why)
+            self.neighbours.disconnected(conn, event.why, event.how)
         job = state.jobs.get(conn.job)
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
@@ -295,6 +325,7 @@ class Node:
         self.placement.nodes_changed()
 
     def _on_actor_death(self, actor: Actor) -> None:
+        self.detached.over(actor)
         self.naming.actor_died(actor)
         self.jobs.actor_died(actor)
 
@@ -405,6 +436,7 @@ class Node:
         if why is None and method in AT_THE_HEAD and not self.neighbours.cluster.is_head:
             self.naming.forward(conn, req, method, params)
             return
+        written = self.state.journal.count
         try:
             ok, value = handler(conn, params) if why is None else (False, why)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -412,7 +444,9 @@ class Node:
                 raise
             # Nonsense of another node's client, which is not to cost that node its connection.
             ok, value = False, fault(BAD_REQUEST, f"{method!r} cannot be answered: {error!r:.200}")
-        self._reply(conn, req, ok, value)
+        self.state.journal.after(
+            written, lambda unwritten: self._reply(conn, req, ok and unwritten is None, unwritten or value)
+        )
 
     def check(self) -> None:
         """Every invariant of every part; raises AssertionError naming the broken one."""

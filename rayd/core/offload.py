@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from rayd.core.allotment import fitting
 from rayd.core.channels import Channel, Channels
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.foreign import Foreign
+from rayd.core.member import Member
 from rayd.core.objects import AWAY, PENDING
 from rayd.core.resources import Ledger
 from rayd.core.state import NodeState

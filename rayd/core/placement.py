@@ -7,9 +7,10 @@ looked up when a spec becomes known and again whenever a node comes or goes or a
 from rayd.core import affinity
 from rayd.core.actor import Actors
 from rayd.core.bundles import Bundles
-from rayd.core.cluster import Cluster, Member
+from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.faults import largest, unsatisfiable
+from rayd.core.member import Member
 from rayd.core.resources import Demand
 from rayd.core.state import NodeState
 from rayd.core.task import Spec

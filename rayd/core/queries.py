@@ -45,7 +45,6 @@ class Queries:
         self.groups = groups
         self.cluster = cluster
         self.facts = facts
-        self._kv: dict[tuple[str, bytes], bytes] = {}
         self.methods: dict[str, Callable[[Conn, dict[str, Any]], Answer]] = {
             "actor_info": self.actor_info,
             "available_resources": self.available_resources,
@@ -59,10 +58,6 @@ class Queries:
             "group_table": self.group_table,
             "groups_end": self.groups_end,
             "is_actor_call": self.is_actor_call,
-            "kv_del": self.kv_del,
-            "kv_get": self.kv_get,
-            "kv_list": self.kv_list,
-            "kv_put": self.kv_put,
             "list_named_actors": self.list_named_actors,
             "nodes": self.nodes,
             "ping": self.ping,
@@ -86,7 +81,7 @@ class Queries:
         if aid is None:
             near = self.directory.names(namespace)
             known = ", ".join(repr(row["name"]) for row in near) or "none"
-            text = (
+            text = self.directory.epitaph(namespace, params["name"]) or (
                 f"There is no actor named {params['name']!r} in namespace {namespace!r} (named actors there: {known})."
                 " Create it first, or pass the namespace it lives in."
             )
@@ -278,27 +273,6 @@ class Queries:
         self.state.effects.others.append(StopDaemon(str(params.get("reason", "asked to stop"))))
         return True, None
 
-    # ---- key-value ---------------------------------------------------------------------------------------------------
-
-    def kv_put(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        """Returns whether the key was there before. params: namespace, key, value, overwrite."""
-        key = (str(params.get("namespace", "")), _bytes(params["key"]))
-        there = key in self._kv
-        if not there or params.get("overwrite", True):
-            self._kv[key] = _bytes(params["value"])
-        return True, there
-
-    def kv_get(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, self._kv.get((str(params.get("namespace", "")), _bytes(params["key"])))
-
-    def kv_del(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        return True, self._kv.pop((str(params.get("namespace", "")), _bytes(params["key"])), None) is not None
-
-    def kv_list(self, conn: Conn, params: dict[str, Any]) -> Answer:
-        """Keys of a namespace with a prefix."""
-        space, prefix = str(params.get("namespace", "")), _bytes(params.get("prefix", b""))
-        return True, [key for found, key in self._kv if found == space and key.startswith(prefix)]
-
 
 def _sum(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """All amounts of several nodes together."""
@@ -319,10 +293,3 @@ def _actor_row(actor: Actor) -> dict[str, Any]:
         "pid": runner.pid if runner else 0,
         "restarts": actor.restarts,
     }
-
-
-def _bytes(value: Any) -> bytes:
-    """The value itself: ``bytes(value)`` would make as many zeros as a number says."""
-    if type(value) is not bytes:
-        raise TypeError(f"expected bytes, got {type(value).__name__}")
-    return value

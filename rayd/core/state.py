@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from rayd.core.allotment import Allotment
 from rayd.core.effect import Effects
+from rayd.core.journal import Journal
 from rayd.core.objects import Entry, ObjectTable
 from rayd.core.resources import Demand, GpuSlots, Ledger
 from rayd.core.task import Spec, Task
@@ -57,9 +58,10 @@ class Job:
         exports: pickled functions and classes by content hash.
         logs: connections that print its workers' output.
         unsaid: what they should have been told before there were any: (level, text).
+        kept: those of ``exports`` that are in the journal.
     """
 
-    __slots__ = ("driver", "exports", "info", "job", "logs", "namespace", "started_at", "unsaid")
+    __slots__ = ("driver", "exports", "info", "job", "kept", "logs", "namespace", "started_at", "unsaid")
 
     def __init__(self, job: bytes, driver: int, namespace: str, info: dict[str, Any], now: int) -> None:
         self.job = job
@@ -68,6 +70,7 @@ class Job:
         self.info = info
         self.exports: dict[bytes, bytes] = {}
         self.logs: list[int] = []
+        self.kept: dict[bytes, None] = {}
         self.unsaid: deque[tuple[str, str]] = deque(maxlen=UNSAID_MAX)
         self.started_at = now
 
@@ -85,6 +88,7 @@ class NodeState:
     def __init__(self, node_id: bytes, resources: dict[str, float], arena: Arena, effects: Effects) -> None:
         self.node_id = node_id
         self.effects = effects
+        self.journal = Journal(effects)
         self.whole = Allotment(resources)
         self.pool = Pool(max(1, int(resources.get("CPU", 1))))
         self.conns: dict[int, Conn] = {}

@@ -10,15 +10,21 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import msgpack
+
 from play import DOINGS, Play
-from rayd.core.effect import CloseConnection, Dial, Effect, Fetch, Joined, StopDaemon, StopFetch
-from rayd.core.event import Connected, Disconnected, Fetched, Join, Linked, Received
+from rayd.core.actor_record import ActorState
+from rayd.core.effect import CloseConnection, Dial, Effect, Fetch, Joined, Recovered, StopDaemon, StopFetch, Write
+from rayd.core.event import Connected, Disconnected, Event, Fetched, Join, Linked, Received, Recover, Written
 from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY
-from rayd.errors import NODE_DIED, fault
+from rayd.errors import JOURNAL, NODE_DIED, fault
 from rayd.wire import messages as m
 from rayd.wire.frame import Framer, ProtocolError, encode_many
 from world import World, actor_object
+
+
+HEAD_ADDRESS = "10.0.0.1:6379"
 
 
 class End:
@@ -69,12 +75,12 @@ class End:
             assert message[0] == m.WELCOME
             self.world.step(Linked(self.conn, message[1]))
 
-    def close(self) -> None:
+    def close(self, how: str = "") -> None:
         """Its world hears that the connection has ended."""
         if self.connected:
             self.connected = False
             self.coming.clear()
-            self.world.step(Disconnected(self.conn))
+            self.world.step(Disconnected(self.conn, how=how))
 
 
 class Net:
@@ -91,17 +97,80 @@ class Net:
         self.refused: list[End] = []
         self.fetches: list[tuple[World, Fetch]] = []
         self.plays: dict[str, Play] = {}
+        self.disk: dict[tuple[str, bytes], Any] = {}
+        self.unwritten: list[Write] = []
+        self._broken = False  # the disk, until the head has heard of it
+        self._lives = 0
         for number in range(nodes):
-            address = f"10.0.0.{number + 1}:6379"
-            world = World(cpus=2, resources={"disk": 1, "GPU": 1}, store_bytes=1 << 18, address=address)
-            world.dial = lambda dial, world=world: self._dial(world, dial)  # type: ignore[misc]
-            world.deliver = self.deliver_alone
-            if number:
-                world.step(Join("10.0.0.1:6379"))
-            self.plays[address] = Play(world)
-            self.plays[address].outcomes = ["value", "value", "large", "large", "error", "retry"]
+            self._begin(f"10.0.0.{number + 1}:6379", Join(HEAD_ADDRESS) if number else self._recovery())
             self.deliver_all()
         self.deliver_all()
+
+    def _begin(self, address: str, event: Event) -> None:
+        """A node comes, and a driver on it."""
+        resources = {"disk": 1.0, "GPU": 1.0}
+        world = World(cpus=2, resources=resources, store_bytes=1 << 18, address=address, life=self._lives)
+        world.dial = lambda dial: self._dial(world, dial)
+        world.deliver = self.deliver_alone
+        world.waits = lambda: HEAD_ADDRESS not in self.plays or world.node.neighbours.cluster.absence is not None
+        world.now = max([world.now, *(play.world.now for play in self.plays.values())])
+        world.step(event)
+        self.plays[address] = Play(world)
+        self.plays[address].outcomes = ["value", "value", "large", "large", "error", "retry"]
+
+    def _recovery(self) -> Recover:
+        return Recover([(kind, key, value) for (kind, key), value in self.disk.items()])
+
+    # ---- the head's journal ------------------------------------------------------------------------------------------
+
+    def write(self, count: int) -> bool:
+        """The disk takes the next rows, one by one; whether there were any."""
+        self._take_writes()
+        rows, self.unwritten = self.unwritten[:count], self.unwritten[count:]
+        for row in rows:
+            self._broken = self._broken and not row.fresh
+            if self._broken:
+                continue
+            if row.value is None:
+                self.disk.pop((row.kind, row.key), None)
+            else:
+                self.disk[row.kind, row.key] = msgpack.unpackb(msgpack.packb(row.value))
+        if rows and HEAD_ADDRESS in self.plays and not self._broken:
+            self.plays[HEAD_ADDRESS].world.step(Written(rows[-1].number, None))
+        return bool(rows)
+
+    def refuse_writes(self) -> None:
+        """The disk is full: what it has not taken yet is not written."""
+        self._take_writes()
+        if self.unwritten and not self._broken:
+            self._broken = True
+            number = self.unwritten[-1].number
+            self.unwritten.clear()
+            self.plays[HEAD_ADDRESS].world.step(Written(number, fault(JOURNAL, "The disk is full.")))
+
+    def _take_writes(self) -> None:
+        play = self.plays.get(HEAD_ADDRESS)
+        if play is not None:
+            self.unwritten += [effect for effect in play.world.take(Write) if isinstance(effect, Write)]
+
+    def head_dies(self, rng: Random) -> None:
+        """The head ends at once; the disk has some of what it was to write."""
+        if HEAD_ADDRESS in self.plays:
+            self._take_writes()
+            self.kill(HEAD_ADDRESS)
+            self.write(rng.randrange(len(self.unwritten) + 1))
+            self.unwritten.clear()
+            self._broken = False
+
+    def head_comes(self) -> None:
+        """Another head goes on with the journal."""
+        if HEAD_ADDRESS not in self.plays:
+            self._lives += 1
+            self._begin(HEAD_ADDRESS, self._recovery())
+
+    def all_nodes_are_back(self) -> bool:
+        """Nobody misses the head."""
+        return not any(play.world.node.neighbours.cluster.absence for play in self.plays.values())
 
     def _dial(self, world: World, dial: Dial) -> None:
         play = self.plays.get(dial.address)
@@ -118,10 +187,14 @@ class Net:
     def deliver(self, rng: Random) -> None:
         """Something arrives somewhere."""
         ready = [end for end in self.ends if end.coming]
+        if rng.randrange(3) == 0:
+            self.write(rng.choice([1, 1, 5, 100]))
         if self.fetches and rng.randrange(3) == 0:
             self.fetch(self.fetches.pop(rng.randrange(len(self.fetches))))
         elif ready:
             rng.choice(ready).deliver(rng.choice([1, 1, 3, 100]))
+
+    # ---- wires -------------------------------------------------------------------------------------------------------
 
     def fetch(self, asked: tuple[World, Fetch]) -> None:
         """The bytes of an object come from one store to another, or cannot be had."""
@@ -156,11 +229,11 @@ class Net:
     def deliver_all(self) -> bool:
         """Everything arrives; whether there was anything."""
         found = False
-        while (ready := [end for end in self.ends if end.coming]) or self.fetches:
+        while (ready := [end for end in self.ends if end.coming]) or self.fetches or self.write(100):
             found = True
             if ready:
                 self.rng.choice(ready).deliver(100)
-            else:
+            elif self.fetches:
                 self.fetch(self.fetches.pop())
             self.carry_out()
         return found
@@ -175,22 +248,26 @@ class Net:
                 ready[0].deliver(100)
             elif self.fetches:
                 self.fetch(self.fetches.pop())
-            else:
+            elif not self.write(100):
                 return found
             found = True
 
     def carry_out(self) -> None:
         """The nodes' wishes that concern wires, then those that concern processes."""
+        self._take_writes()
         while self.refused:
-            self.refused.pop().close()
+            end = self.refused.pop()
+            end.close("nobody")
+            del end.world.peers[end.conn]
         for play in self.plays.values():
             while closing := [e for e in play.world.take(CloseConnection) if self._is_wire(play.world, e)]:
                 for effect in closing:
                     assert isinstance(effect, CloseConnection)
                     self.close(play.world, effect)
             self._take_fetches(play.world)
-            assert not play.world.take(StopDaemon)
+            assert not (stops := play.world.take(StopDaemon)), stops
             play.world.take(Joined)
+            play.world.take(Recovered)
             play.carry_out()
 
     @staticmethod
@@ -234,7 +311,7 @@ class Net:
 
     def node_dies(self, rng: Random) -> None:
         """A node that is not the head ends from one moment to the next, with all that is on its wires."""
-        doomed = list(self.plays)[1:]
+        doomed = [address for address in self.plays if address != HEAD_ADDRESS]
         if doomed:
             self.kill(rng.choice(doomed))
 
@@ -256,6 +333,10 @@ class Net:
             moved = self.deliver_all()
             for play in self.plays.values():
                 before = len(play.world.trace)
+                if play.world.node.neighbours.cluster.absence:  # no faster than its wires
+                    play.world.wait_ms(300)
+                    moved = True
+                    continue
                 play.everybody_answers(self.carry_out)
                 moved = moved or len(play.world.trace) != before
                 if play.world.node.neighbours.cluster._is_news():
@@ -267,7 +348,9 @@ class Net:
 
     def finale(self) -> None:
         """What was asked for comes, and what is released goes, everywhere."""
+        self.head_comes()
         self.everybody_answers()
+        self.expect_head_to_know()
         for play in self.plays.values():
             for client in play.clients.values():
                 client.peer.want(*client.held)
@@ -292,21 +375,44 @@ class Net:
             assert not neighbours.channels.by_conn
 
 
+    def expect_head_to_know(self) -> None:
+        """Names and groups are what the nodes have been told, however often the head has begun anew."""
+        head = self.plays[HEAD_ADDRESS].world.node
+        for play in self.plays.values():
+            node = play.world.node
+            for actor in node.actors.by_id.values():
+                if actor.name and not actor.home and actor.state is not ActorState.DEAD:
+                    assert head.directory.find(actor.namespace, actor.name) == actor.aid, f"{actor.title()} has no name"
+            for gid, mine in node.bundles.here.items():
+                assert gid in head.groups.by_id, f"the group {gid.hex()} is known only here"
+                for index in mine:
+                    assert head.groups.by_id[gid].nodes[index] == node.state.number, f"{gid.hex()} lies elsewhere"
+
+
 # Time passes for all nodes alike; and what crosses nodes in the most ways is done more often than on one node.
 _DOINGS: dict[Callable[[Play, Random], None], int] = {
     doing: weight for doing, weight in DOINGS.items() if doing is not Play.time_passes
 } | {Play.create: 6, Play.call: 16, Play.consume: 6, Play.item: 10}
 
 
-def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0) -> Net:
-    """A long random play of several nodes, some of which die, with its finale."""
+def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0, heads: int = 1) -> Net:
+    """A long random play of several nodes, some of which die, and of some heads, one after the other; with its
+    finale.
+    """
     rng = Random(seed)
     dying = {rng.randrange(steps) for _ in range(deaths)}
+    last = {rng.randrange(steps) for _ in range(heads - 1)}
     net = Net(nodes, rng)
     doings, weights = list(_DOINGS), list(_DOINGS.values())
     for step, doing in enumerate(rng.choices(doings, weights, k=steps)):
         if step in dying:
             net.node_dies(rng)
+        if step in last:
+            net.head_dies(rng)
+        elif heads > 1 and rng.randrange(20) == 0:
+            net.head_comes()
+        elif heads > 1 and rng.randrange(60) == 0:
+            net.refuse_writes()
         for _ in range(rng.randrange(4)):
             net.deliver(rng)
             net.carry_out()

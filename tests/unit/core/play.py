@@ -52,6 +52,7 @@ class Client:
         self.peer = peer
         self.keys: dict[str, int] = {}
         self.held: list[bytes] = []
+        self.unsure: list[bytes] = []  # held, if its actor has come about
         self.actors: list[bytes] = []
         self.tasks: list[bytes] = []
         self.streams: list[bytes] = []
@@ -192,7 +193,7 @@ class Play:
     def stored_arguments(self, client: Client, rng: Random) -> Iterator[bytes]:
         """Now and then, large arguments: an object that nobody but the task holds."""
         args_oid = b""
-        if rng.randrange(6) == 0:
+        if rng.randrange(6) == 0 and not self.world.waits():
             with suppress(RefusedError):  # the store is full
                 args_oid = client.peer.store(3_000)
         try:
@@ -248,10 +249,10 @@ class Play:
     def group(self, rng: Random) -> None:
         """A placement group, and something in it; which of its bundles, or any."""
         client = self.client(rng)
-        gid = bytes([self.world.node.state.number, len(self.groups)]) * 9
+        gid = bytes([self.world.node.state.number, len(self.groups)]) * 7 + client.peer.job
         bundles = rng.choice([[{"CPU": 1}], [{"CPU": 1}, {"CPU": 2}], [{"CPU": 0.5, "GPU": 0.5}], [{"CPU": 9}]])
-        client.peer.rpc("group_create", group_id=gid, bundles=bundles, detached=rng.random() < 0.2)
         self.groups.append(gid)
+        client.peer.rpc("group_create", group_id=gid, bundles=bundles, detached=rng.random() < 0.2)
         oid = client.peer.new_tid() + (1).to_bytes(4, "little")
         client.peer.send((m.PUT_WHEN, oid, gid, b"ready"))
         client.held.append(oid)
@@ -279,6 +280,9 @@ class Play:
                 )
         except RefusedError as refused:
             assert refused.fault["code"] == "name_taken"
+            return
+        if self.world.waits():
+            client.unsure.append(actor_object(aid))
             return
         client.actors.append(aid)
         client.held.append(actor_object(aid))
@@ -415,7 +419,7 @@ class Play:
         """Everybody lets go of all objects and kills all actors, detached ones too."""
         go_on = everybody_answers or self.everybody_answers
         for client in list(self.clients.values()):
-            client.peer.release(*dict.fromkeys(client.held))
+            client.peer.release(*dict.fromkeys(client.held), *client.unsure)
             for aid in client.actors:
                 client.peer.send((m.KILL, aid, True))
         go_on()

@@ -46,12 +46,14 @@ class World:
         store_bytes: capacity of its store.
         checked: check all invariants after each step.
         address: of its daemon.
+        life: which one at that address.
 
     Attributes:
         others: effects of the rarer kind that no one has looked at.
         starting: workers that were asked for and not started.
         trace: everything the core ever asked for, in order.
         memory: the bytes of its store.
+        waits: requests may have to wait for a head that has gone.
         snatches: whether a worker reads the next datagram before it can be taken back.
     """
 
@@ -63,12 +65,13 @@ class World:
         store_bytes: int = STORE_BYTES,
         checked: bool = True,
         address: str = ADDRESS,
+        life: int = 0,
     ) -> None:
         self.effects = Effects()
         self.arena = Arena(store_bytes)
         self.memory = bytearray(store_bytes)
         self.totals = {"CPU": cpus, **(resources or {})}
-        node_id = b"n" * 28 if address == ADDRESS else address.encode().ljust(28)
+        node_id = b"n" * 28 if address == ADDRESS else f"{address} {life}".encode().ljust(28)
         facts = {"address": address, "host": "127.0.0.1", "node_id": node_id}
         self.node = Node(node_id, self.totals, self.arena, self.effects, facts)
         self.checked = checked
@@ -78,6 +81,7 @@ class World:
         self.others: list[Effect] = []
         self.starting: list[StartWorker] = []
         self.trace: list[tuple[str, int, Any]] = []
+        self.waits: Callable[[], bool] = lambda: False
         self.snatches: Callable[[], bool] = lambda: False
         self.dial: Callable[[Dial], None] = _nowhere
         self.deliver: Callable[[], object] = bool
@@ -100,7 +104,7 @@ class World:
             self.trace.append(("write", offset, data))
             self.memory[offset : offset + len(data)] = data
         effects.writes = []
-        while effects.sends or effects.mail or effects.others:
+        while effects.dials or effects.sends or effects.mail or effects.others:
             for dial in self._take_dials():
                 self.dial(dial)
             sends, mail, others = dict(effects.sends), dict(effects.mail), effects.others

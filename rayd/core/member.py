@@ -1,0 +1,69 @@
+"""One node of a cluster, as the others see it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rayd.core.resources import Demand, Ledger
+
+
+class Member:
+    """One node as the others see it.
+
+    Attributes:
+        number: given by the head; 0 is the head.
+        facts: what it says of itself once: node_id, address, host, labels and so on.
+        totals: what it offers.
+        free: what of it was free at the last word, less what we have sent there since.
+        load: figures for people: workers, actors, objects, store_used, demands.
+        alive: it has not left.
+        heard_at: when it last said something, in ns.
+        refused: specs of which it could not begin any more tasks, until its next word.
+        doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
+    """
+
+    __slots__ = ("alive", "doubtful", "facts", "free", "heard_at", "load", "number", "refused", "totals")
+
+    def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
+        self.number = number
+        self.facts = dict(facts)
+        self.totals = Ledger(totals)
+        self.free = Ledger(totals)
+        self.load: dict[str, Any] = {}
+        self.alive = True
+        self.heard_at = now
+        self.refused: dict[int, None] = {}
+        self.doubtful = False
+
+    def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
+        """Its latest word of itself."""
+        self.free = Ledger(free)
+        self.load = load
+        self.heard_at = now
+        self.refused.clear()
+        self.doubtful = False
+
+    @property
+    def address(self) -> str:
+        """host:port of its daemon."""
+        return str(self.facts.get("address", ""))
+
+    @property
+    def node_id(self) -> bytes:
+        return bytes(self.facts.get("node_id", b""))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those with which it was started."""
+        return dict(self.facts.get("labels") or {})
+
+    def title(self) -> str:
+        """How messages call it."""
+        return f"node {self.node_id.hex()} at {self.address}"
+
+    def row(self) -> list[Any]:
+        """As it travels in MEMBERS."""
+        return [self.number, self.facts, self.totals.totals(), self.free.available(), self.load, self.alive]
+
+    def could(self, demand: Demand) -> bool:
+        """Whether it has as much as that at all."""
+        return self.alive and not self.totals.can_ever_fit(demand)
