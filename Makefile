@@ -32,6 +32,7 @@ bench: $(STAMP)
 # A quarter of an hour: a thousand workers and a hundred nodes are killed under load.
 soak: $(STAMP)
 	$(BIN)/python tests/soak/soak.py --workers 1000 --nodes 100
+	$(BIN)/python tests/soak/restart.py --names 10000 --nodes 100
 
 # Ten minutes of nonsense, from strangers and from those whom the daemon believes.
 fuzz: $(STAMP)

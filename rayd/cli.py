@@ -98,6 +98,12 @@ def _address_option(command: Command) -> Command:
     is_flag=True,
     help="Let everybody on the network read and change what is sent. Only for networks that encrypt by themselves.",
 )
+@click.option(
+    "--journal",
+    metavar="FILE|URL",
+    help="Where the head keeps names, detached actors, groups, keys and nodes, so that another can go on when it was"
+    " killed: a file, redis://HOST:PORT, or none [default: a file in ~/.rayd for this address, removed by rayd stop].",
+)
 @click.option("--block", is_flag=True, help="Stay in the foreground until the daemon ends.")
 def start(
     head: bool, address: str | None, resources: str | None, labels: str | None, block: bool, **given: Any
@@ -228,6 +234,7 @@ def _started_text(config: Config, ready: Ready) -> str:
     return (
         f"A rayd daemon runs at {ready.address} (pid {ready.pid}): {config.num_cpus:g} CPUs, {config.num_gpus:g} GPUs, "
         f"object store of {size(config.object_store_memory)}.\n"
+        f"{_recovered_text(ready)}"
         f"Logs: {ready.session_dir}/logs\n"
         "\n"
         "Use it:   python -c 'import ray; ray.init(address=\"auto\"); print(ray.cluster_resources())'\n"
@@ -236,6 +243,26 @@ def _started_text(config: Config, ready: Ready) -> str:
         "\n"
         f"{_elsewhere_text(config, ready)}"
     )
+
+
+def _recovered_text(ready: Ready) -> str:
+    """What the head has from one that was killed."""
+    found = ready.recovered
+    if not any(found.values()):
+        return ""
+    parts = [
+        f"{found[key]} {what}"
+        for key, what in (
+            ("nodes", "node(s) expected back"),
+            ("names", "named actor(s) on them"),
+            ("actors", "detached actor(s) started again"),
+            ("actors_ended", "detached actor(s) ended with the former head"),
+            ("groups", "placement group(s)"),
+            ("keys", "key(s)"),
+        )
+        if found[key]
+    ]
+    return f"It goes on where a head was killed: {', '.join(parts) or 'nothing has outlived it'}.\n"
 
 
 def _elsewhere_text(config: Config, ready: Ready) -> str:

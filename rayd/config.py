@@ -140,6 +140,8 @@ class Config:
         log_level: least level that is logged: debug, info, warning or error.
         unencrypted: leave out TLS where a connection leaves the machine.
         join: host:port of the head whose cluster this daemon joins; empty for the head itself.
+        journal: file or Redis URL in which the head keeps what shall outlive it; empty for none.
+        journal_kept: an orderly stop leaves the journal as it is; otherwise the cluster has then come to its end.
     """
 
     head: bool
@@ -158,6 +160,8 @@ class Config:
     log_level: str = "info"
     unencrypted: bool = False
     join: str = ""
+    journal: str = ""
+    journal_kept: bool = False
 
     def __post_init__(self) -> None:
         if not self.host or self.host in {"0.0.0.0", "::", "*"}:
@@ -201,12 +205,14 @@ class Config:
         log_level: str = "info",
         unencrypted: bool = False,
         join: str = "",
+        journal: str | None = None,
     ) -> Self:
         """A complete configuration; the attributes of the class say what each argument means, None takes the default.
 
         Defaults: host 127.0.0.1; port 6379 (any free one when embedded); the usable CPUs; the visible GPUs; 30 % of the
             available memory, at most 200 GB and at least 75 MiB, for the object store; the rest of the available
-            memory; the environment's ``temp_dir``; the host's name.
+            memory; the environment's ``temp_dir``; the host's name; for a head of its own with a certain port, a
+            journal beside the token's file, that ends with an orderly stop. ``journal="none"`` is for none.
 
         Raises:
             ConfigError: names the setting, its value and what to give instead.
@@ -220,9 +226,13 @@ class Config:
             _check_bytes("object_store_memory", object_store_memory, STORE_BYTES_MIN)
         if port is None:
             port = DEFAULT_PORT if embedded_pid is None else 0
+        host = DEFAULT_HOST if host is None or host == "localhost" else host
+        lasting = head and embedded_pid is None
+        if journal is not None and not lasting:
+            raise ConfigError("journal", journal, "is for the head of a cluster; leave it out here")
         return cls(
             head=head,
-            host=DEFAULT_HOST if host is None or host == "localhost" else host,
+            host=host,
             port=port,
             num_cpus=float(machine.usable_cpus()) if num_cpus is None else num_cpus,
             num_gpus=float(machine.gpu_count(env.visible_gpus)) if num_gpus is None else num_gpus,
@@ -236,6 +246,8 @@ class Config:
             log_level=log_level,
             unencrypted=unencrypted,
             join=join,
+            journal=_journal(journal, env, host, port) if lasting else "",
+            journal_kept=journal is not None,
         )
 
     @classmethod
@@ -275,6 +287,16 @@ def _number_in(variables: Mapping[str, str], name: str, default: float) -> float
         return float(text)
     except ValueError:
         raise ConfigError(name, text, "is no number; set one or unset the variable") from None
+
+
+def _journal(given: str | None, environment: Environment, host: str, port: int) -> str:
+    """Where a head has its journal: a cluster that anybody could find again has one."""
+    if given is not None:
+        if not given:
+            raise ConfigError("journal", given, 'is empty; give a file, a redis:// URL, or "none" for no journal')
+        return "" if given == "none" else given if "://" in given else os.path.abspath(given)
+    folder = os.path.dirname(os.path.abspath(environment.token_path()))
+    return os.path.join(folder, f"journal-{host}-{port}.sqlite") if port else ""
 
 
 def _is_whole(value: object) -> bool:

@@ -31,7 +31,8 @@ NOT_PROVEN: Final = "not_proven"  # a client over TCP without the cluster's toke
 FORBIDDEN: Final = "forbidden"  # the client's token does not allow it
 VERSION: Final = "version"
 SHUTDOWN: Final = "shutdown"
-JOURNAL: Final = "journal"  # the head could not make a change durable
+# The head could not make a change durable; detail taken: bool, another head writes the journal now.
+JOURNAL: Final = "journal"
 
 
 def fault(code: str, message: str, **details: Any) -> Fault:

@@ -253,7 +253,7 @@ class Cluster:
         if self.absence is None:
             self.absence = Absence(self.state.now)
             self.members[HEAD].doubtful = True
-            self._tell_drivers(f"{text}. What needs it waits until it is back, for {AWAY_MINUTES_MAX} minutes at most.")
+            self._tell_drivers(f"T{text[1:]}. What needs it waits until it is back, up to {AWAY_MINUTES_MAX} minutes.")
         elif how == "nobody":  # there is no head that could take this node for dead
             self._head_heard_at = self.state.now
         self.absence.tried(self.state.now)

@@ -33,6 +33,7 @@ class Speaker(asyncio.Protocol):
         kind: what the other side is; "" until it has introduced itself.
         peer_pid: its process, 0 if that is on another machine.
         why: why the connection ended, when anybody has said so.
+        how: the same in one word, see ``rayd.core.event.Disconnected``.
     """
 
     def __init__(self, number: int, *, worker: int = 0, kind: str = "") -> None:
@@ -41,6 +42,7 @@ class Speaker(asyncio.Protocol):
         self.kind = kind
         self.peer_pid = 0
         self.why = ""
+        self.how = ""
         self._transport: asyncio.Transport | None = None
         self._bodies: deque[memoryview] = deque()
         self._paused = False

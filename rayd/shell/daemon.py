@@ -29,12 +29,14 @@ from rayd.core.effect import (
     Interrupt,
     Joined,
     KillWorker,
+    Recovered,
     RetireWorker,
     SendPart,
     StartWorker,
     StopDaemon,
     StopFetch,
     TakeBack,
+    Write,
 )
 from rayd.core.event import (
     Connected,
@@ -44,10 +46,12 @@ from rayd.core.event import (
     Join,
     Linked,
     Received,
+    Recover,
     TakenBack,
     Tick,
     WorkerExited,
     WorkerStarted,
+    Written,
 )
 from rayd.core.node import Node
 from rayd.errors import SHUTDOWN, VERSION, Fault, fault
@@ -57,6 +61,8 @@ from rayd.shell.door import Door
 from rayd.shell.errors import StartError
 from rayd.shell.fetcher import Fetcher
 from rayd.shell.fork_server import ForkServer
+from rayd.shell.journal.store import JournalError
+from rayd.shell.journal.writer import JournalWriter
 from rayd.shell.link import Link
 from rayd.shell.porter import Porter
 from rayd.shell.workers import Workers
@@ -111,6 +117,8 @@ class Daemon:
         self._due = 0
         self._dropped: dict[int, int] = {}
         self._touched = 0
+        self._journal: JournalWriter | None = None
+        self._recovered: dict[str, int] = {}
 
     # ---- events in, effects out --------------------------------------------------------------------------------------
 
@@ -190,6 +198,12 @@ class Daemon:
             case Interrupt():
                 # The loop writes what was sent at the end of a turn; STOP_TASK should be there before the signal is.
                 self.loop.call_soon(self.loop.call_soon, self.workers.interrupt, effect.worker)
+            case Write():
+                assert self._journal is not None
+                self._journal.put(effect)
+            case Recovered():
+                self._recovered = effect.figures
+                print(f"going on with a cluster whose head was killed: {effect.figures}", file=sys.stderr, flush=True)
             case Joined():
                 self.joined.set_result(effect.number)
             case SendPart():
@@ -298,7 +312,7 @@ class Daemon:
             self.loop.remove_reader(fd)
             os.close(fd)
         if self._connections.pop(connection.number, None) is not None:
-            self.feed(Disconnected(connection.number, connection.why))
+            self.feed(Disconnected(connection.number, connection.why, connection.how))
         self._dropped.pop(connection.number, None)
         if connection.worker:
             self.workers.session_closed(connection.worker)
@@ -327,6 +341,8 @@ class Daemon:
 
     async def serve(self, announce: Callable[[dict[str, Any]], None], door: Door | None) -> str:
         """Serve until stopped; returns the reason."""
+        if self.config.journal:
+            self._open_journal()
         path = self.session.socket(sessions.DAEMON_SOCKET)
         server = await self.loop.create_unix_server(self.accept, path, backlog=1024)
         os.chmod(path, 0o600)
@@ -345,7 +361,7 @@ class Daemon:
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if self.stopped.done():
                     raise StartError(f"{self.stopped.result()} (asked for was the cluster at {self.config.join})")
-            announce({"node_id": self.node_id.hex()})
+            announce({"node_id": self.node_id.hex(), "recovered": self._recovered})
             reason = await self.stopped
             return reason
         finally:
@@ -365,6 +381,40 @@ class Daemon:
                 self._timer.cancel()
             self.toucher.close()
             self.segment.close()
+            if self._journal is not None:
+                self._close_journal(self._journal)
+
+    def _open_journal(self) -> None:
+        from rayd.shell.journal.open import open_journal  # a program's own daemon has no use for SQLite
+
+        try:
+            store = open_journal(self.config.journal)
+            rows = store.load()
+        except JournalError as error:
+            raise StartError(str(error)) from None
+        self._journal = JournalWriter(store, self._written)
+        self.feed(Recover(rows))
+
+    def _written(self, number: int, why: Fault | None) -> None:
+        """In the thread of the journal."""
+        self.loop.call_soon_threadsafe(self._take_written, number, why)
+
+    def _take_written(self, number: int, why: Fault | None) -> None:
+        if why is not None:
+            print(why["message"], file=sys.stderr, flush=True)
+            if why.get("taken"):
+                self.stop(why["message"])
+        self.feed(Written(number, why))
+
+    def _close_journal(self, journal: JournalWriter) -> None:
+        journal.close()
+        try:
+            if self.stopped.done() and not self.config.journal_kept:
+                journal.store.clear()
+            else:
+                journal.store.close()
+        except JournalError as error:
+            print(error, file=sys.stderr, flush=True)
 
     def _watch_owner(self) -> int | None:
         """End with the driver that owns this daemon, however it ends."""
@@ -422,7 +472,7 @@ def run(config: Config, announce: Callable[[dict[str, Any]], None], fork_server:
 
     Args:
         config: complete, with the name of an existing session folder.
-        announce: called once with ``{"node_id": hex}`` when clients can connect.
+        announce: called once with ``{"node_id": hex, "recovered": counts}`` when clients can connect.
         fork_server: just started by ``rayd.shell.fork_server``.
         door: by which clients on other machines come in; None to have none.
 

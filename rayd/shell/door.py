@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from rayd.shell import token_file
 from rayd.shell.dial_tcp import is_loopback
+from rayd.shell.port import BACKLOG
 from rayd.shell.porter import Porter
 from rayd.wire.auth import Gate
 from rayd.wire.secret import CHALLENGE_BYTES
@@ -59,7 +60,7 @@ class Door:
                 Gate(self._present_secret(), secrets.token_bytes(CHALLENGE_BYTES), self._binding), self._porter
             )
 
-        self._server = await loop.create_server(accept, sock=self._sock, backlog=1024, ssl=context)
+        self._server = await loop.create_server(accept, sock=self._sock, backlog=BACKLOG, ssl=context)
 
     def close(self) -> None:
         """Nobody comes in any more."""

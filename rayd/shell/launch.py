@@ -36,6 +36,7 @@ class Ready(NamedTuple):
         socket: path of its Unix socket.
         session_dir: absolute path.
         node_id: hex.
+        recovered: what it has found in the journal of a head that was killed: counts by name; empty if there was none.
     """
 
     pid: int
@@ -44,6 +45,7 @@ class Ready(NamedTuple):
     socket: str
     session_dir: str
     node_id: str
+    recovered: dict[str, int]
 
 
 class Launching:
@@ -102,6 +104,7 @@ class Launching:
             socket=answer["socket"],
             session_dir=session.path,
             node_id=answer["node_id"],
+            recovered=answer["recovered"],
         )
 
 

@@ -44,6 +44,9 @@ class Link(Speaker):
             await asyncio.wait_for(self._connect(loop, address), HANDSHAKE_S)
         except TimeoutError:
             self._fail(f"nothing answers at {address} within {HANDSHAKE_S:g} s")
+        except ConnectionRefusedError:
+            self.how = "nobody"
+            self._fail(f"nobody listens at {address}")
         except OSError as error:
             self._fail(f"{address} cannot be reached: {error}")
         except token_file.TokenFileError as error:
@@ -92,6 +95,8 @@ class Link(Speaker):
             messages: list[Message] = list(self._framer.feed(data))
             while messages and self._welcome is None:
                 self._introduce(messages.pop(0))
+            if messages and messages[-1][0] == REFUSED:
+                self._refused(messages.pop())
             if messages:
                 self.hub.received(self, messages)
         except (ProtocolError, NotProvenError) as error:
@@ -101,7 +106,7 @@ class Link(Speaker):
         assert self._visitor is not None
         assert self._transport is not None
         if message[0] == REFUSED:
-            self._give_up(str(message[1]["message"]))
+            self._refused(message)
         elif not self._proven:
             proof = self._visitor.answer(message)
             self._proven = True
@@ -114,6 +119,11 @@ class Link(Speaker):
                 self.send(waiting)
         else:
             raise ProtocolError("the other daemon did not answer the introduction")
+
+    def _refused(self, message: Message) -> None:
+        """The other daemon wants no connection, or no more."""
+        self.how = "refused"
+        self._give_up(str(message[1]["message"]))
 
     def _give_up(self, why: str) -> None:
         self.why = why

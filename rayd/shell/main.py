@@ -76,7 +76,7 @@ def _allow_many_files() -> None:
 def _announcer(
     config: Config, session: sessions.Session, base: str, answer: TextIO
 ) -> Callable[[dict[str, Any]], None]:
-    """What the daemon calls once when clients can connect, with ``{"node_id": hex}``."""
+    """What the daemon calls once when clients can connect, with ``{"node_id": hex, "recovered": counts}``."""
 
     def announce(ready: dict[str, Any]) -> None:
         pid = os.getpid()
@@ -93,7 +93,7 @@ def _announcer(
             session_dir=session.path,
         )
         sessions.publish(session, record, base)
-        _say(answer, {"ok": True, **record._asdict()})
+        _say(answer, {"ok": True, "recovered": ready["recovered"], **record._asdict()})
         # Only now, so that nobody waits for it.
         for folder in {base, config.temp_dir}:
             sessions.clean(folder)

@@ -7,10 +7,13 @@ needs no authentication. Others listen on it, see ``rayd.shell.door``.
 import errno
 import os
 import socket
+from typing import Final
 
 from rayd.config import Config
 from rayd.shell import procfs, sessions
 from rayd.shell.errors import StartError
+
+BACKLOG: Final = 1024
 
 
 def claim(config: Config, base: str) -> socket.socket:
@@ -23,8 +26,14 @@ def claim(config: Config, base: str) -> socket.socket:
         StartError: it cannot be bound; says who has it.
     """
     claimed = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listens = config.embedded_pid is None
     try:
+        # Connections of a daemon that was killed take a minute to come to their end, and its successor cannot wait.
+        # What is bound like this is not ours alone until we listen.
+        claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, listens)
         claimed.bind((config.host, config.port))
+        if listens:
+            claimed.listen(BACKLOG)
     except OSError as error:
         claimed.close()
         raise StartError(_reason(error, config, base)) from None
@@ -45,14 +54,15 @@ def _reason(error: OSError, config: Config, base: str) -> str:
 
 def _by_whom(config: Config, base: str) -> str:
     """Who has the port, and the way out."""
-    for record in sessions.live(base):
+    running = sessions.live(base)
+    for record in running:
         if record.address.rpartition(":")[2] == str(config.port):
             return (
                 f"by the rayd daemon with pid {record.pid} (session {record.session_dir}); use that one with "
                 f'ray.init(address="{record.address}"), stop it with `rayd stop`, or choose another port with --port'
             )
     for pid, session_dir in sessions.daemons(base):
-        if pid != os.getpid():
+        if pid not in (os.getpid(), *(record.pid for record in running)):
             return f"by a rayd daemon that is just starting (pid {pid}, session {session_dir}); use that one"
     holder = _listener(config.port)
     if holder is None:

@@ -406,6 +406,7 @@ _CLASSES: Final[dict[str, type[Exception]]] = {
     codes.TIMED_OUT: TaskTimeoutError,
     codes.NOT_PROVEN: AuthenticationError,
     codes.VERSION: RaySystemError,
+    codes.JOURNAL: RaySystemError,
     codes.SHUTDOWN: LocalRayletDiedError,
 }
 _OF_ACTORS: Final[dict[type[Exception], type[Exception]]] = {

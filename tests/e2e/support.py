@@ -231,3 +231,15 @@ def own_address() -> str | None:
             if address.family == socket.AF_INET and not address.address.startswith("127."):
                 return str(address.address)
     return None
+
+
+def free_port() -> str:
+    """A port that nobody has at the moment, below those that connections are given."""
+    with socket.socket() as probe:
+        for number in range(20_000 + os.getpid() % 5_000, 32_000):
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            return str(number)
+    raise AssertionError("no port is free")

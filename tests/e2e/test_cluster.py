@@ -132,11 +132,16 @@ USES_BOTH = """
 
 
 def start(*arguments: str) -> Record:
-    """Start a daemon; its record, which is the newest."""
+    """Start a daemon; its record."""
+    return start_and_show("--port", "0", *arguments)[0]
+
+
+def start_and_show(*arguments: str) -> tuple[Record, str]:
+    """Start a daemon; its record, which is the newest, and what the command has shown."""
     before = {record.session_dir for record in sessions.live(base())}
-    rayd("start", "--port", "0", *arguments)
+    shown = rayd("start", *arguments)
     (record,) = [record for record in sessions.live(base()) if record.session_dir not in before]
-    return record
+    return record, shown
 
 
 def base() -> str:

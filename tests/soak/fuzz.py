@@ -3,13 +3,15 @@
     python tests/soak/fuzz.py --seconds 600
 
 Strangers, drivers, tools and nodes send messages whose tags, fields and bytes are wrong in ways drawn from a seed. The
-exit code is 1 when the daemon dies, stops answering, grows, or writes the traceback of a defect into its log.
+exit code is 1 when the daemon dies, stops answering, grows, or writes the traceback of a defect into its log, or when
+another cannot go on with its journal after it was killed.
 """
 
 import argparse
 import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rayd.shell import sessions
+from rayd.shell import procfs, sessions
 from rayd.shell.control import Control
 from rayd.shell.dial import Target, UnreachableError, dial
 from rayd.shell.sessions import Record
@@ -177,10 +179,17 @@ def main() -> int:
         os.environ["RAY_TMPDIR"] = folder
         os.environ["RAYD_TOKEN_FILE"] = f"{folder}/token"
         rayd = [sys.executable, "-m", "rayd"]
-        subprocess.run([*rayd, "start", "--head", "--num-cpus", "1", "--port", "0"], check=True, capture_output=True)
+        start = [*rayd, "start", "--head", "--num-cpus", "1", "--port", "0", "--journal", f"{folder}/journal"]
+        subprocess.run(start, check=True, capture_output=True)
         (record,) = sessions.live(f"{folder}/ray")
         try:
             wrong = fuzz(options.seconds, options.seed, record)
+            if not wrong:
+                os.kill(record.pid, signal.SIGKILL)
+                procfs.wait_gone(record.pid, record.pid_start_time, 20)
+                subprocess.run(start, check=True, capture_output=True)
+                (record,) = sessions.live(f"{folder}/ray")
+                wrong = complaint(record, own_bytes(record.pid))
             if wrong:
                 print(f"seed {options.seed}: {wrong}")
                 print(Path(record.session_dir, "logs", "rayd.log").read_text(errors="replace")[-4000:])

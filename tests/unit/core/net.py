@@ -23,7 +23,6 @@ from rayd.wire import messages as m
 from rayd.wire.frame import Framer, ProtocolError, encode_many
 from world import World, actor_object
 
-
 HEAD_ADDRESS = "10.0.0.1:6379"
 
 
@@ -373,7 +372,6 @@ class Net:
             assert not neighbours.lineage.records
             assert not neighbours.lineage.lost
             assert not neighbours.channels.by_conn
-
 
     def expect_head_to_know(self) -> None:
         """Names and groups are what the nodes have been told, however often the head has begun anew."""

@@ -19,6 +19,11 @@ def test_the_death_of_nodes_loses_nothing_of_the_others(seed: int) -> None:
     play_net(seed, steps=200, nodes=4, deaths=2)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_heads_that_are_killed_lose_nothing_that_was_acknowledged(seed: int) -> None:
+    play_net(seed, steps=200, nodes=4, deaths=seed % 3, heads=3)
+
+
 def test_the_same_seed_gives_the_same_play() -> None:
     first, second = (play_net(5, steps=150) for _ in range(2))
     for one, other in zip(first.plays.values(), second.plays.values(), strict=True):

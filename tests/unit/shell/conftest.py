@@ -28,7 +28,7 @@ def run(config, ready, fork_server, door):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(Session(config.session_dir).socket(DAEMON_SOCKET))
     listener.listen()
-    ready({"node_id": "ab" * 28})
+    ready({"node_id": "ab" * 28, "recovered": {}})
     while True:
         client, _ = listener.accept()
         framer = frame.Framer()

@@ -1,0 +1,14 @@
+"""Open the journal that a configuration names."""
+
+from rayd.shell.journal.redis import SCHEMES, RedisJournal
+from rayd.shell.journal.sqlite import SqliteJournal
+from rayd.shell.journal.store import JournalStore
+
+
+def open_journal(where: str) -> JournalStore:
+    """The journal at a path or URL.
+
+    Raises:
+        JournalError: it cannot be used.
+    """
+    return RedisJournal(where) if where.partition("://")[0] in SCHEMES else SqliteJournal(where)

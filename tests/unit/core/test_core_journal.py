@@ -1,0 +1,185 @@
+"""What a head acknowledges is durable before, and what cannot be made durable is taken back."""
+
+from typing import Any
+
+import pytest
+
+from peers import Peer
+from rayd.core.effect import Recovered, Write
+from rayd.core.event import Connected, Recover, Written
+from rayd.core.journal import Journal
+from rayd.errors import JOURNAL, fault
+from rayd.ids import actor_object_id
+from rayd.wire import messages as m
+from world import World
+
+FULL = fault(JOURNAL, "The disk is full.")
+
+
+class Disk:
+    """The rows of a head's world."""
+
+    def __init__(self, world: World, rows: dict[tuple[str, bytes], Any] | None = None) -> None:
+        self.world = world
+        self.rows = rows if rows is not None else {}
+        world.step(Recover([(kind, key, value) for (kind, key), value in self.rows.items()]))
+        self.sync()
+
+    def taken(self) -> list[Write]:
+        """What is to be written."""
+        return [effect for effect in self.world.take(Write) if isinstance(effect, Write)]
+
+    def sync(self) -> None:
+        """Write everything."""
+        while writes := self.taken():
+            for row in writes:
+                if row.value is None:
+                    self.rows.pop((row.kind, row.key), None)
+                else:
+                    self.rows[row.kind, row.key] = row.value
+            self.world.step(Written(writes[-1].number, None))
+
+    def of(self, kind: str) -> list[Any]:
+        """Values of the rows of a kind."""
+        return [value for (found, _), value in self.rows.items() if found == kind]
+
+
+@pytest.fixture
+def disk(world: World) -> Disk:
+    """The journal of a new head."""
+    return Disk(world)
+
+
+def ask(peer: Peer, method: str, req: int = 50, **params: Any) -> None:
+    """Ask without waiting."""
+    peer.send((m.RPC, req, method, params))
+
+
+def replies(peer: Peer) -> list[Any]:
+    return [message[1:] for message in peer.take(m.REPLY)]
+
+
+def test_an_answer_waits_until_what_it_says_is_durable(world: World, disk: Disk) -> None:
+    tool = world.tool()
+    ask(tool, "kv_put", key=b"k", value=b"v")
+    assert replies(tool) == []
+    disk.sync()
+    assert replies(tool) == [[50, True, False]]
+    assert disk.of("key") == [["", b"k", b"v"]]
+    ask(tool, "kv_put", key=b"k", value=b"w", overwrite=False)
+    assert replies(tool) == [[50, True, True]], "nothing was changed, so nothing has to be written"
+
+
+def test_what_cannot_be_written_is_taken_back_latest_first(world: World, disk: Disk) -> None:
+    tool = world.tool()
+    ask(tool, "kv_put", key=b"k", value=b"1")
+    disk.sync()
+    ask(tool, "kv_put", 51, key=b"k", value=b"2")
+    ask(tool, "kv_put", 52, key=b"k", value=b"3")
+    ask(tool, "kv_del", 53, key=b"k")
+    tool.take()
+    (*_, last) = disk.taken()
+    world.step(Written(last.number, FULL))
+    assert replies(tool) == [[51, False, FULL], [52, False, FULL], [53, False, FULL]]
+    assert tool.rpc("kv_get", key=b"k") == b"1"
+    ask(tool, "kv_put", key=b"k", value=b"4")
+    (write,) = disk.taken()
+    assert write.fresh, "the disk is told that this one does not build on what it has refused"
+    world.step(Written(write.number, None))
+    assert replies(tool) == [[50, True, True]]
+
+
+def test_rows_that_were_given_up_with_an_earlier_one_are_not_reported_twice() -> None:
+    world = World()
+    journal = Journal(world.effects)
+    journal.on = True
+    heard: list[Any] = []
+    for number in range(3):
+        journal.put("key", b"%d" % number, 1, lambda number=number: heard.append(number))  # type: ignore[misc]
+        journal.then(lambda why, number=number: heard.append((number, why)))  # type: ignore[misc]
+    journal.written(1, FULL)
+    assert heard == [2, 1, 0, (0, FULL), (1, FULL), (2, FULL)]
+    journal.written(3, FULL)
+    journal.then(heard.append)
+    assert heard[-1] is None
+
+
+def test_a_node_is_let_in_once_it_is_known_for_good(world: World, disk: Disk) -> None:
+    info = {"facts": {"node_id": b"other", "address": "10.0.0.2:1"}, "totals": {"CPU": 1.0}}
+    world.step(Connected(40, "node", info))
+    assert not [message for _, conn, message in world.trace if conn == 40]
+    assert len(world.tool().rpc("nodes")) == 1
+    disk.sync()
+    (welcome,) = [message for _, conn, message in world.trace if conn == 40]
+    assert welcome[0] == m.WELCOME
+    assert welcome[1]["returns"] is True
+    assert disk.of("node") == [info]
+    world.forgive()
+
+
+def test_a_node_that_cannot_be_kept_is_refused(world: World, disk: Disk) -> None:
+    info = {"facts": {"node_id": b"other", "address": "10.0.0.2:1"}, "totals": {"CPU": 1.0}}
+    world.step(Connected(40, "node", info))
+    (*_, last) = disk.taken()
+    world.step(Written(last.number, FULL))
+    assert (m.REFUSED, FULL) in [message for _, conn, message in world.trace if conn == 40]
+    world.forgive()
+
+
+def test_a_detached_actor_that_cannot_be_kept_ends(world: World, disk: Disk) -> None:
+    owner = world.driver()
+    disk.sync()
+    key = owner.actor_class(detached=True, actor_name="kept", max_restarts=-1)
+    aid = b"\0\0" + b"a" * 10 + owner.job
+    owner.send((m.CREATE, 9, aid, key, b"", b"", [], []))
+    assert replies(owner) == []
+    (*_, last) = disk.taken()
+    world.step(Written(last.number, FULL))
+    assert replies(owner) == [[9, False, FULL]]
+    assert owner.rpc("list_named_actors") == []
+    owner.want(actor_object_id(aid))
+    (value,) = owner.take(m.VALUE)
+    assert "could not write it into its journal" in value[3]["message"]
+    world.forgive()
+
+
+def test_a_driver_on_the_head_takes_its_groups_along_so_they_are_not_kept(world: World, disk: Disk) -> None:
+    owner = world.driver()
+    disk.sync()
+    for number, detached in enumerate((False, True)):
+        ask(owner, "group_create", group_id=bytes([number]) * 18, bundles=[{"CPU": 0.1}], detached=detached)
+        disk.sync()
+    assert [row["detached"] for row in disk.of("group")] == [True]
+    assert disk.of("group")[0]["nodes"] == [0]
+    ask(owner, "group_remove", group_id=bytes([1]) * 18)
+    disk.sync()
+    assert disk.of("group") == []
+    world.forgive()
+
+
+def test_a_head_after_it_takes_no_number_again_and_ends_what_had_no_driver(world: World, disk: Disk) -> None:
+    first = world.driver(namespace="ns")
+    disk.sync()
+    assert disk.of("job")[0][0] == "ns"
+    after = World()
+    again = Disk(after, dict(disk.rows))
+    (recovered,) = after.take(Recovered)
+    assert isinstance(recovered, Recovered)
+    assert recovered.figures["jobs_ended"] == 1
+    assert again.of("job") == []
+    assert int.from_bytes(after.driver().job, "big") > int.from_bytes(first.job, "big")
+    world.forgive()
+    after.forgive()
+
+
+def test_a_group_that_does_not_fit_any_more_waits_for_a_place(world: World, disk: Disk) -> None:
+    owner = world.driver(namespace="ns")
+    disk.sync()
+    ask(owner, "group_create", group_id=b"g" * 18, bundles=[{"CPU": 1}], detached=True, name="kept")
+    disk.sync()
+    smaller = World(cpus=0.5)
+    Disk(smaller, dict(disk.rows))
+    (row,) = smaller.tool().rpc("group_table")
+    assert (row["name"], row["state"], row["nodes"]) == ("kept", "RESCHEDULING", [""])
+    world.forgive()
+    smaller.forgive()
