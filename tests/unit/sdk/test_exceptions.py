@@ -27,6 +27,7 @@ FAULTS = {
     codes.TIMED_OUT: exceptions.TaskTimeoutError,
     codes.NOT_PROVEN: exceptions.AuthenticationError,
     codes.VERSION: exceptions.RaySystemError,
+    codes.JOURNAL: exceptions.RaySystemError,
     codes.SHUTDOWN: exceptions.LocalRayletDiedError,
 }
 PUBLIC = sorted(name for name in exceptions.__all__ if name != "from_fault")
