@@ -174,7 +174,7 @@ def test_force_kills_what_the_daemon_started(daemon_program: Callable[[str], Non
 def run(config, ready, fork_server, door):
     import subprocess
     child = subprocess.Popen(["sleep", "1000"])
-    ready({"node_id": "00"})
+    ready({"node_id": "00", "recovered": {}})
     child.wait()
 """)
     run(*START)
@@ -206,7 +206,7 @@ def test_start_with_block_fails_when_its_daemon_dies(daemon_program: Callable[[s
     daemon_program("""
 def run(config, ready, fork_server, door):
     import os, sys
-    ready({"node_id": "00"})
+    ready({"node_id": "00", "recovered": {}})
     print("no more", file=sys.stderr, flush=True)
     os._exit(7)
 """)

@@ -118,7 +118,7 @@ def run(config, ready, fork_server, door):
     import os
     print("to stdout", flush=True)
     os.system("echo from a child")
-    ready({"node_id": "00"})
+    ready({"node_id": "00", "recovered": {}})
     return 0
 """)
     ready = launch(config())

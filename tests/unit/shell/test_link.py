@@ -58,4 +58,5 @@ async def test_who_is_not_there_is_told_at_once() -> None:
     mine = Link(told, -1, {}, unencrypted=False)
     await mine.connect(asyncio.get_running_loop(), "127.0.0.1:1")
     await asyncio.wait_for(told.ended, 10)
-    assert "127.0.0.1:1 cannot be reached" in mine.why
+    assert mine.why == "nobody listens at 127.0.0.1:1"
+    assert mine.how == "nobody"
