@@ -69,7 +69,7 @@ def test_a_daemon_gets_the_configuration_as_given(daemon_program: Program, tmp_p
     daemon_program(f"""
 def run(config, ready, fork_server, door):
     open({str(seen)!r}, "w").write(config.to_json())
-    ready({{"node_id": "00"}})
+    ready({{"node_id": "00", "recovered": {{}}}})
     return 0
 """)
     given = config(resources={"disk": 2.0}, labels={"zone": "a"})
@@ -151,7 +151,7 @@ def run(config, ready, fork_server, door):
 def test_a_broken_file_in_the_working_folder_cannot_break_the_daemon(
     daemon_program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon_program("def run(config, ready, fork_server, door):\n    ready({'node_id': '00'})\n    return 0")
+    daemon_program("def run(config, ready, fork_server, door):\n    ready({'node_id': '00', 'recovered': {}})\n    return 0")
     (tmp_path / "json.py").write_text("raise RuntimeError('mine')")
     monkeypatch.chdir(tmp_path)
     ready = launch(config())
