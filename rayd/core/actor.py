@@ -109,7 +109,7 @@ class Actors:
         state = self.state
         wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
         reserved: list[tuple[Allotment, list[int], Demand]] = []
-        for actor in sorted(self.placing.values(), key=lambda actor: actor.serial):
+        for actor in sorted(self.placing.values(), key=lambda actor: (-actor.spec.priority, actor.serial)):
             aid, spec = actor.aid, actor.spec
             if not actor.home and self.hosts.place(actor):
                 del self.placing[aid]

@@ -1,29 +1,24 @@
 """Tasks of one node: from submission to a worker's mailbox to their end.
 
-Cost is per spec, not per task: a queue belongs to a spec, ``waiting`` names the specs with something queued, and one
-pass over it per step hands out what fits. A *lease* gives a worker and the spec's demand to one spec; tasks then follow
-each other on that worker without further accounting. A lease ends when its queue is empty, or after ``LEASE_NS_MAX``
-when another spec waits, so that nobody starves.
+Cost is per spec, not per task: a queue belongs to a spec, and workers are leased to specs (``rayd.core.leases``).
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from rayd.core.allotment import fitting
 from rayd.core.door import check_arguments
 from rayd.core.effect import Interrupt, KillWorker, RetireWorker, TakeBack
 from rayd.core.faults import cancelled, crashed
-from rayd.core.starts import Starts
+from rayd.core.leases import Leases
 from rayd.core.state import Conn, NodeState
 from rayd.core.streams import Streams
 from rayd.core.task import STREAMING, Spec, Task
 from rayd.core.time_limits import TimeLimits
-from rayd.core.worker import STARTING_MAX, Worker, WorkerState
+from rayd.core.worker import Worker, WorkerState
 from rayd.errors import CANCELLED, Fault, fault
 from rayd.ids import FIRST_RETURN, return_id
 from rayd.wire.messages import DATAGRAM_BYTES_MAX, ERROR, FAULT, RETRYABLE, STOP_TASK, STORED
 
-LEASE_NS_MAX: Final = 20_000_000
 # A worker whose current task runs longer than this, and much longer than usual, loses what is queued behind it.
 SLOW_NS_MIN: Final = 5_000_000
 SLOW_TIMES_USUAL: Final = 4
@@ -40,13 +35,13 @@ class Dispatcher:
     def __init__(self, state: NodeState, streams: Streams) -> None:
         self.state = state
         self.streams = streams
-        self.starts = Starts(state)
+        self.leases = Leases(state, self)
+        self.starts = self.leases.starts
         self.limits = TimeLimits(state)
-        self.waiting: dict[int, Spec] = {}
+        self.waiting = self.leases.waiting
         self.crowded: dict[int, Worker] = {}
         self.actor_ready: Callable[[Task], None]  # bound by who has the actors
         # Bound by what knows of other nodes; None while there are none.
-        self.overflow: Callable[[Spec], None] | None = None
         self.place: Callable[[Task], bool] | None = None
         self.report: Callable[[Task, int], None] | None = None
 
@@ -120,11 +115,8 @@ class Dispatcher:
         self._awaits_worker(spec)
 
     def _awaits_worker(self, spec: Spec) -> None:
-        if spec.cid not in self.waiting:
-            self.waiting[spec.cid] = spec
-            if not spec.reported:
-                self._report_unsatisfiable(spec)
-        self.state.dirty = True
+        if self.leases.enter(spec) and not spec.reported:
+            self._report_unsatisfiable(spec)
 
     def fail_on_bad_argument(self, task: Task) -> bool:
         """An argument that is an error makes the task that error, without running it."""
@@ -155,50 +147,6 @@ class Dispatcher:
 
     # ---- handing out -------------------------------------------------------------------------------------------------
 
-    def dispatch(self) -> None:
-        """One pass: give every waiting spec the workers that fit, start workers where only those are lacking."""
-        for cid, spec in list(self.waiting.items()):
-            queue = spec.queue
-            while queue and queue[0].done:
-                queue.popleft()
-            if not queue:
-                del self.waiting[cid]
-                continue
-            served = self._lease_for(spec)
-            if queue and self.overflow is not None:
-                self.overflow(spec)
-            if not queue:
-                del self.waiting[cid]
-            elif served:  # next time it waits behind the others
-                self.waiting[cid] = self.waiting.pop(cid)
-
-    def _lease_for(self, spec: Spec) -> bool:
-        """Lease whatever fits and there is a worker for; whether that was any."""
-        state = self.state
-        served = False
-        key = (spec.job, spec.env)
-        while spec.queue:
-            source = fitting(spec.sources, spec.demand)
-            if source is None:
-                break
-            worker = state.pool.take_idle(key)
-            if worker is None:
-                self._start_workers(spec, key)
-                return served
-            served = True
-            worker.take(source, spec.demand)
-            worker.spec = spec
-            worker.state = WorkerState.LEASED
-            worker.leased_at = worker.progress_at = state.now
-            self._refill(worker, spec)
-            if not worker.inflight:  # everything queued had been cancelled
-                self._end_lease(worker)
-        return served
-
-    def _start_workers(self, spec: Spec, key: tuple[bytes, tuple[tuple[str, str], ...]]) -> None:
-        """Fork as many as could be leased at once, no more than are useful in parallel."""
-        self.starts.want(key, min(len(spec.queue), self._parallel(spec), STARTING_MAX))
-
     def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
         """What waits for a worker that cannot be had fails."""
         for spec in list(self.waiting.values()):
@@ -207,13 +155,7 @@ class Dispatcher:
                     self.finish(task, FAULT, why, None)
                 spec.queue.clear()
 
-    def _parallel(self, spec: Spec) -> int:
-        """How many leases of this spec the free resources allow now."""
-        if not spec.demand:
-            return STARTING_MAX
-        return max(1, sum(source.ledger.times(spec.demand) for source in spec.sources))
-
-    def _refill(self, worker: Worker, spec: Spec) -> None:
+    def refill(self, worker: Worker, spec: Spec) -> None:
         """Mail tasks until the worker has its share of the queue or its depth."""
         queue = spec.queue
         room = min(spec.depth, len(queue) // self.state.pool.size + 1) - len(worker.inflight)
@@ -233,12 +175,6 @@ class Dispatcher:
         task.stays = True
         task.missing = self.state.objects.subscribe(task, task.deps)
         return task.missing > 0 or self.fail_on_bad_argument(task)
-
-    def can_begin(self, spec: Spec) -> bool:
-        """Whether something of a spec runs here or will as soon as there is a worker."""
-        if fitting(spec.sources, spec.demand) is not None:
-            return True
-        return any(worker.spec is spec for worker in self.state.pool.workers.values())
 
     def mail(self, worker: Worker, task: Task, more: bool = False) -> None:
         """Put a task into a worker's mailbox; ``more`` hints that another follows at once, so results may be sent
@@ -315,27 +251,16 @@ class Dispatcher:
                 if not worker.inflight:
                     self.retire(worker)
                 return
-        goes_on = spec.queue and (self.state.now - worker.leased_at < LEASE_NS_MAX or not self._contended())
-        if goes_on and len(worker.inflight) * 2 <= spec.depth and not worker.in_debt():
-            self._refill(worker, spec)
+        if self.leases.goes_on(worker, spec) and len(worker.inflight) * 2 <= spec.depth and not worker.in_debt():
+            self.refill(worker, spec)
         if not worker.inflight:
-            if spec.cid in self.waiting:  # its turn is over
-                self.waiting[spec.cid] = self.waiting.pop(spec.cid)
-            self._end_lease(worker)
-
-    def _contended(self) -> bool:
-        """Whether anybody else waits for resources."""
-        return len(self.waiting) > 1 or bool(self.state.placing)
+            self.leases.turn_is_over(spec)
+            self.leases.end(worker)
 
     def give_back(self, worker: Worker) -> None:
         """Return everything a worker holds."""
-        worker.give_back()
         self.crowded.pop(worker.wid, None)
-        self.state.dirty = True
-
-    def _end_lease(self, worker: Worker) -> None:
-        self.give_back(worker)
-        self.state.pool.put_idle(worker, self.state.now)
+        self.leases.give_back(worker)
 
     def retire(self, worker: Worker) -> None:
         """Let a worker end by itself; its resources are free from now on."""
@@ -406,6 +331,7 @@ class Dispatcher:
         """The task waits in get: lend its CPUs out and take back what is queued behind it."""
         if worker.held is None or worker.lent is not None:
             return
+        self.leases.turns.ended(worker)
         worker.lend()
         if worker.state is WorkerState.LEASED:
             worker.state = WorkerState.BLOCKED
@@ -417,6 +343,7 @@ class Dispatcher:
         if worker.lent is None:
             return
         worker.recall()
+        self.leases.turns.began(worker)
         worker.progress_at = self.state.now
         if worker.state is WorkerState.BLOCKED:
             worker.state = WorkerState.LEASED
@@ -431,7 +358,7 @@ class Dispatcher:
             self.queue_again(worker.inflight.pop(tid))
         self.crowded.pop(worker.wid, None)
         if not worker.inflight and worker.state is WorkerState.LEASED:
-            self._end_lease(worker)
+            self.leases.end(worker)
 
     def slow_check(self) -> None:
         """Take back what is queued behind tasks that turn out to be long."""

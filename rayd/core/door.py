@@ -36,7 +36,10 @@ _INFO: Final = {
     "namespace": str,
     "pid": int,
     "sys_path": list,
+    "weight": float,
 }
+# Of a job, beside others; and the reverse at the other end.
+WEIGHT_MAX: Final = 1_000.0
 
 
 def check_introduction(info: dict[str, Any]) -> None:
@@ -45,6 +48,8 @@ def check_introduction(info: dict[str, Any]) -> None:
         if key in info and type(info[key]) is not kind:
             raise ProtocolError(f"{key} of HELLO is {type(info[key]).__name__}, not {kind.__name__}")
     check_environment(info.get("env_vars", {}))
+    if not 1 / WEIGHT_MAX <= info.get("weight", 1.0) <= WEIGHT_MAX:
+        raise ProtocolError(f"a job cannot have the weight {info['weight']}")
     if not all(type(path) is str for path in info.get("sys_path", [])):
         raise ProtocolError("sys_path of HELLO has items that are no text")
 

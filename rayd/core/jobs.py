@@ -13,6 +13,7 @@ from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.channels import job_id
 from rayd.core.dispatch import Dispatcher
+from rayd.core.door import check_introduction
 from rayd.core.effect import KillWorker
 from rayd.core.journal import COUNTER, EXPORT, JOB
 from rayd.core.state import Conn, Job, NodeState
@@ -77,6 +78,7 @@ class Jobs:
 
     def begin_elsewhere(self, job: bytes, conn: int, info: dict[str, Any]) -> None:
         """Another node wants something done for a job whose driver is connected there or beyond."""
+        check_introduction(info["job_info"])
         self.state.jobs[job] = Job(job, conn, str(info["namespace"]), dict(info["job_info"]), self.state.now)
         self.state.jobs[job].logs.append(conn)
 

@@ -144,7 +144,7 @@ class Neighbours:
         """A node has come or gone."""
         self.on_change(member)
         alone = next(self.cluster.others(), None) is None
-        self.tasks.overflow = None if alone else self._overflow
+        self.tasks.leases.overflow = None if alone else self._overflow
         self.tasks.report = self.offload.report
         self.tasks.place = self.offload.place
         for spec in self.tasks.waiting.values():
@@ -154,7 +154,7 @@ class Neighbours:
     def _overflow(self, spec: Spec) -> None:
         """There is more of a spec than this node can begin now."""
         self.offload.hand_out(spec)
-        if spec.queue and not self.tasks.can_begin(spec):
+        if spec.queue and not self.tasks.leases.can_begin(spec):
             self.offload.refuse(spec)
 
     # ---- messages ----------------------------------------------------------------------------------------------------

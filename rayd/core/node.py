@@ -162,7 +162,7 @@ class Node:
                     self.groups.dispatch()
                 if self.actors.placing:
                     self.actors.dispatch()
-                self.tasks.dispatch()
+                self.tasks.leases.dispatch()
 
     def next_deadline(self) -> int | None:
         """When to send ``Tick`` at the latest, in ns; None while nothing depends on time."""

@@ -218,6 +218,11 @@ class Ledger:
         """How often a demand fits into what is free now; one for nothing, ``TIMES_MAX``."""
         return min((self._free.get(name, 0) // units for name, units in demand.items), default=TIMES_MAX)
 
+    def part(self, name: str, units: int) -> float:
+        """How large a part of all there is of a resource some units of it are, 0 to 1."""
+        total = self._total.get(name, 0)
+        return units / total if total else 0.0
+
     def used(self, totals: "Ledger", demand: Demand) -> float:
         """The largest part in use of anything that a demand asks for, 0 to 1, if this ledger says what is free.
 

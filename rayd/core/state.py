@@ -58,10 +58,24 @@ class Job:
         exports: pickled functions and classes by content hash.
         logs: connections that print its workers' output.
         unsaid: what they should have been told before there were any: (level, text).
+        weight: its share of a node beside other jobs, relative to theirs.
+        used: what it has used of this node, see ``rayd.core.turns``.
         kept: those of ``exports`` that are in the journal.
     """
 
-    __slots__ = ("driver", "exports", "info", "job", "kept", "logs", "namespace", "started_at", "unsaid")
+    __slots__ = (
+        "driver",
+        "exports",
+        "info",
+        "job",
+        "kept",
+        "logs",
+        "namespace",
+        "started_at",
+        "unsaid",
+        "used",
+        "weight",
+    )
 
     def __init__(self, job: bytes, driver: int, namespace: str, info: dict[str, Any], now: int) -> None:
         self.job = job
@@ -73,6 +87,8 @@ class Job:
         self.kept: dict[bytes, None] = {}
         self.unsaid: deque[tuple[str, str]] = deque(maxlen=UNSAID_MAX)
         self.started_at = now
+        self.weight = float(info.get("weight", 1.0))
+        self.used = 0.0
 
 
 class NodeState:

@@ -34,6 +34,8 @@ class Spec:
         num_returns: 0, 1, n, or STREAMING.
         retries_max: further attempts after a system failure (-1: without end).
         timeout_ns: how long one run may take; 0 for any time.
+        priority: higher ones of a job go first.
+        waits_since: since when something of it is queued and nothing has been leased, in ns.
         env: environment variables of the worker process, sorted pairs.
         options: what only workers and actors read, as sent by the client.
         queue: ready tasks, oldest first.
@@ -66,6 +68,7 @@ class Spec:
         "nodes",
         "num_returns",
         "options",
+        "priority",
         "queue",
         "reported",
         "retries_max",
@@ -74,6 +77,7 @@ class Spec:
         "spread",
         "timeout_ns",
         "unmet",
+        "waits_since",
     )
 
     def __init__(self, cid: int, job: bytes, options: dict[str, Any], demand: Demand) -> None:
@@ -89,6 +93,8 @@ class Spec:
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
         self.timeout_ns = int(float(options.get("timeout_s") or 0) * 1e9)
+        self.priority = int(options.get("priority", 0))
+        self.waits_since = 0
         self.env: tuple[tuple[str, str], ...] = tuple(sorted(dict(options.get("env_vars") or {}).items()))
         self.queue: deque[Task] = deque()
         self.average_us = 0.0

@@ -41,6 +41,7 @@ class Worker:
         gpus: GPU ids granted with them.
         progress_at: when it was last known to get on, in ns.
         leased_at: when the lease began, in ns.
+        counted_at: from when on its job's use of the node has not been added up yet, in ns; 0 while there is none.
         actor: id of the actor it serves.
         calls: how often it has run functions that have max_calls, by export id.
         fate: why we killed it, when we did.
@@ -50,6 +51,7 @@ class Worker:
         "actor",
         "calls",
         "conn",
+        "counted_at",
         "fate",
         "gpus",
         "held",
@@ -80,6 +82,7 @@ class Worker:
         self.gpus: list[int] = []
         self.progress_at = 0
         self.leased_at = 0
+        self.counted_at = 0
         self.idle_at = 0
         self.actor: bytes | None = None
         self.calls: dict[bytes, int] = {}

@@ -108,6 +108,7 @@ def init(
     system_reserved_memory: int | None = None,
     proxy_server_url: str | None = None,
     progress: bool | None = None,
+    weight: float = 1.0,
     **kwargs: Any,
 ) -> RayContext:
     """Connect this program to a cluster, starting one on this machine if there is none.
@@ -135,6 +136,7 @@ def init(
         namespace: where this program's named actors live (default: RAY_NAMESPACE, else one of its own).
         runtime_env: environment of all workers of this program; ``env_vars`` is a map of environment variables.
         progress: show running tasks by name in the terminal (default: False, or RAY_PROGRESS=1).
+        weight: this program's share of what several want at a time, relative to theirs, 0.001 to 1000. Ray has none.
         kwargs: private keywords of Ray are accepted without effect; unknown ones are errors.
 
     Returns:
@@ -145,17 +147,7 @@ def init(
         ValueError: settings of a machine together with an existing cluster, or settings that make no sense.
         ConnectionError: no cluster at that address, or it refuses.
     """
-    unknown = sorted(set(kwargs) - _ACCEPTED)
-    if unknown:
-        raise RuntimeError(f"ray.init() does not know {', '.join(unknown)}; see help(ray.init) for its keywords")
-    if namespace is not None and not isinstance(namespace, str):
-        raise TypeError(f"namespace={namespace!r}: a namespace is a text, not {type(namespace).__name__}")
-    if namespace == "":
-        raise ValueError('namespace="" is none; leave it out to get a namespace of your own')
-    if local_mode:
-        raise RuntimeError(
-            "local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()"
-        )
+    _check_arguments(namespace, weight, local_mode, kwargs)
     namespace = namespace or getattr(job_config, "ray_namespace", None)
     runtime_env = _checked_env(runtime_env or getattr(job_config, "runtime_env", None))
     with _session._lock:
@@ -174,7 +166,26 @@ def init(
             "object_store_memory": object_store_memory,
         }
         target, launching = _locate(address, machine, kwargs.get("_temp_dir"))
-        return _enter(target, launching, log_to_driver, namespace, runtime_env, progress)
+        return _enter(target, launching, log_to_driver, namespace, runtime_env, progress, weight)
+
+
+def _check_arguments(namespace: Any, weight: Any, local_mode: bool, others: Mapping[str, Any]) -> None:
+    """Raise what ``init`` says of arguments that make no sense."""
+    unknown = sorted(set(others) - _ACCEPTED)
+    if unknown:
+        raise RuntimeError(f"ray.init() does not know {', '.join(unknown)}; see help(ray.init) for its keywords")
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError(f"namespace={namespace!r}: a namespace is a text, not {type(namespace).__name__}")
+    if namespace == "":
+        raise ValueError('namespace="" is none; leave it out to get a namespace of your own')
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise TypeError(f"weight={weight!r}: a weight is a number, not {type(weight).__name__}")
+    if not 0.001 <= weight <= 1000:
+        raise ValueError(f"weight={weight!r}: give 0.001 to 1000; 2 is twice the share of a program with 1")
+    if local_mode:
+        raise RuntimeError(
+            "local_mode is not supported any more; use num_cpus=1, or call the plain function without .remote()"
+        )
 
 
 def _checked_env(runtime_env: Any) -> Any:
@@ -233,6 +244,7 @@ def _enter(
     namespace: str | None,
     runtime_env: Mapping[str, Any] | None,
     progress: bool | None,
+    weight: float,
 ) -> RayContext:
     try:
         # A third of the time to the first task is spent importing these, if it is not spent while the daemon starts.
@@ -243,6 +255,7 @@ def _enter(
         from rayd.shell.dial import Target
 
         info = _session.self_description(namespace or os.environ.get("RAY_NAMESPACE"), env)
+        info["weight"] = float(weight)
     except BaseException:
         if launching is not None:
             launching.abandon()

@@ -30,6 +30,7 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 
 QUANTITY_MIN: Final = 0.0001
 SECONDS_MAX: Final = 10**9
+PRIORITY_MAX: Final = 100
 _RESERVED: Final = {"CPU": "num_cpus", "GPU": "num_gpus"}
 # Label syntax: an optional prefix and slash in the key, values of at most 63 characters.
 _LABEL_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -101,6 +102,17 @@ def seconds(option: str, value: Any) -> float | None:
     if not 0.001 <= value <= SECONDS_MAX:
         raise ValueError(f"{option}={value!r}: give seconds from 0.001 to {SECONDS_MAX}, or None for any time.")
     return float(value)
+
+
+def priority(option: str, value: Any) -> int:
+    """A level; higher ones go first."""
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong_type(option, "a whole number", value)
+    if not -PRIORITY_MAX <= value <= PRIORITY_MAX:
+        raise ValueError(f"{option}={value!r}: give {-PRIORITY_MAX} (last) to {PRIORITY_MAX} (first).")
+    return value
 
 
 def whole_above_one(option: str, value: Any) -> float | None:

@@ -34,6 +34,7 @@ _COMMON_RULES: Final[dict[str, rules.Rule]] = {
     "fallback_strategy": rules.fallback_strategy,
     "runtime_env": rules.runtime_env,
     "enable_task_events": rules.flag,
+    "priority": rules.priority,
     "_labels": rules.mapping,
 }
 _TASK_RULES: Final = _COMMON_RULES | {
@@ -90,6 +91,7 @@ class _Placed:
     fallback_strategy: list[dict[str, Any]] | None
     runtime_env: Any
     enable_task_events: bool
+    priority: int  # higher ones go first, among what the same program has waiting
     labels: Mapping[str, Any] | None
 
 
@@ -308,6 +310,7 @@ def _placed(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "given": given,
         "accelerator_type": given.get("accelerator_type"),
+        "priority": given.get("priority", 0),
         "scheduling_strategy": strategy,
         "placement_group": group,
         "placement_group_bundle_index": given.get("placement_group_bundle_index", -1),

@@ -1,8 +1,9 @@
-"""Where a task or actor may run, as its spec says it: options of the user turned into what daemons compare.
+"""Where and when a task or actor may run, as its spec says it: options of the user turned into what daemons compare.
 
 Keys of a spec made here, each only when it says something: ``placement_group``, ``bundle`` and ``capture`` (id of the
 group, number of the bundle or -1, whether children go there too), ``node`` and ``soft`` (an affinity to one node),
-``selectors`` (alternatives, each a list of [label, operator, values]), ``spread`` (one node after the other).
+``selectors`` (alternatives, each a list of [label, operator, values]), ``spread`` (one node after the other),
+``priority`` (higher ones of a job first).
 """
 
 from collections.abc import Mapping
@@ -52,6 +53,8 @@ def where(options: TaskOptions | ActorOptions, captured: bytes | None, name: str
             selectors = [[*hard, *conditions] for conditions in selectors or [[]]]
     if any(selectors):
         spec["selectors"] = selectors
+    if options.priority:
+        spec["priority"] = options.priority
     if spec.get("placement_group") and spec["capture"] is None:
         spec["capture"] = spec["placement_group"] == captured
     return spec

@@ -5,7 +5,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 
-from rayd.core.dispatch import LEASE_NS_MAX
+from rayd.core.leases import LEASE_NS_MAX
 from rayd.wire.messages import SUBMIT
 from world import World
 

@@ -151,7 +151,9 @@ def run(config, ready, fork_server, door):
 def test_a_broken_file_in_the_working_folder_cannot_break_the_daemon(
     daemon_program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon_program("def run(config, ready, fork_server, door):\n    ready({'node_id': '00', 'recovered': {}})\n    return 0")
+    daemon_program(
+        "def run(config, ready, fork_server, door):\n    ready({'node_id': '00', 'recovered': {}})\n    return 0"
+    )
     (tmp_path / "json.py").write_text("raise RuntimeError('mine')")
     monkeypatch.chdir(tmp_path)
     ready = launch(config())
