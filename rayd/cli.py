@@ -18,7 +18,7 @@ import click
 
 import rayd
 from rayd.config import Config, ConfigError, Environment
-from rayd.report import size, status_text
+from rayd.report import size, status_text, waits_text
 from rayd.shell import procfs, sessions, token_file
 from rayd.shell.control import Control, ControlError
 from rayd.shell.dial_tcp import is_loopback
@@ -151,6 +151,32 @@ def stop(force: bool, grace_period: float) -> None:
     if stuck:
         pids = ", ".join(map(str, stuck))
         raise click.ClickException(f"still running after {grace_period:g} s: pid {pids}; `rayd stop --force` kills it")
+
+
+@main.command()
+@click.argument("node")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End it after this long in any case.")
+@click.option("--no-wait", is_flag=True, help="Return at once; `rayd status` shows what the node waits for.")
+@_address_option
+def drain(node: str, timeout: float | None, no_wait: bool, address: str | None) -> None:
+    """Let a node go: it takes no new work, its objects move away, and it ends when it has nothing left.
+
+    NODE is the beginning of its id, its address or its name, as `rayd status` shows them.
+    """
+    with _connect(address) as control:
+        node_id = bytes(control.rpc("drain", node=node, seconds=timeout or 0.0)).hex()
+        click.echo(f"The node {node_id} takes no more work.")
+        shown = ""
+        while not no_wait:
+            (row,) = [row for row in control.rpc("status")["nodes"] if row["node_id"] == node_id]
+            if not row["alive"]:
+                click.echo("It has ended.")
+                return
+            waits = waits_text(row["waits_for"])
+            if waits != shown:
+                click.echo(f"It waits for: {waits}" if waits else "It waits for nothing more.")
+                shown = waits
+            time.sleep(0.2)
 
 
 @main.command()

@@ -67,9 +67,21 @@ def _nodes(nodes: list[Mapping[str, Any]], none: str) -> list[str]:
         return [f" {none}"]
     return [
         f" 1 node_{node['node_id']} ({'head, ' if node['is_head'] else ''}{node['hostname']}, {node['address']}): "
-        f"{node['workers']} workers, {node['actors']} actors"
+        f"{node['workers']} workers, {node['actors']} actors{_draining(node)}"
         for node in nodes
     ]
+
+
+def _draining(node: Mapping[str, Any]) -> str:
+    if not node.get("draining") or not node["alive"]:
+        return ""
+    waits = waits_text(node["waits_for"])
+    return f", draining, waits for {waits}" if waits else ", draining"
+
+
+def waits_text(waits_for: Mapping[str, int]) -> str:
+    """What keeps a node that drains: "1 task, 2 actors"; "" if nothing does."""
+    return ", ".join(f"{count} {what[:-1] if count == 1 else what}" for what, count in waits_for.items())
 
 
 def _usage(nodes: list[Mapping[str, Any]], store: Mapping[str, Any]) -> list[str]:

@@ -72,7 +72,7 @@ class Actors:
         if actor.detached:
             objects.pin([actor_object_id(aid)])
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
-        creation.missing = objects.subscribe(creation, deps)
+        objects.subscribe(creation, deps)
         text = self.state.why_never(spec, actor.placement, f"actor {actor.title()}")
         if text:
             self.state.warn(spec.job, text)
@@ -178,7 +178,7 @@ class Actors:
         actor = self.by_id[task.actor]
         objects = self.state.objects
         task.stays = True
-        task.missing += objects.subscribe(task, objects.away(task.deps or ()))
+        objects.subscribe(task, objects.away(task.deps or ()))
         actor.stalled.expect(actor.row_of(task), task)
         self.ready(task)
 

@@ -72,8 +72,7 @@ def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
     entries = node.state.objects.entries
     for oid, entry in entries.items():
         expected.update(entry.contained or ())
-        holders = entry.holders
-        named = () if holders is None else (holders,) if type(holders) is int else tuple(holders)  # type: ignore[arg-type]
+        named = entry.named()
         expected[oid] += len(named)
         for conn in named:
             assert conn in node.state.conns, f"{oid.hex()} is held by connection {conn}, which has gone"

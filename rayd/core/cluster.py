@@ -18,7 +18,7 @@ from rayd.core.member import Member
 from rayd.core.resources import Ledger
 from rayd.core.state import Conn, NodeState
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import MEMBERS, VIEW
+from rayd.wire.messages import DRAIN, MEMBERS, VIEW
 
 HEAD: Final = 0
 NODES_MAX: Final = 1 << 12
@@ -68,6 +68,7 @@ class Cluster:
         self._told_at = 0
         self._changed: dict[int, Member] = {}
         self.load: Callable[[], dict[str, Any]] = dict
+        self.on_beat: Callable[[], None] = lambda: None
         self._head_heard_at = 0
         self.absence: Absence | None = None
         self.on_return: Callable[[Member | None], None] = lambda former: None
@@ -76,6 +77,7 @@ class Cluster:
         self._highest = HEAD  # number given so far
         self._load: dict[str, Any] = {}
         self._turns: dict[int, int] = {}
+        self._drain_seconds: dict[int, float] = {}  # in the head: how long nodes have that are to go
         self._load_at = -BEAT_NS
         self._become(HEAD)
 
@@ -169,6 +171,7 @@ class Cluster:
             member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
         else:
             member.is_now(member.free.available(), member.load, self.state.now)
+            member.draining |= bool(info.get("draining"))
         rows = [other.row() for other in self.members.values()]
         self._spread(member, but=conn.conn)
         self._on_change(member)
@@ -181,6 +184,9 @@ class Cluster:
             number = int.from_bytes(key, "big")
             member = self.members[number] = Member(number, row["facts"], row["totals"], self.state.now)
             member.doubtful = True
+            if "drains_for" in row:
+                member.draining = True
+                self._drain_seconds[number] = row["drains_for"]
             self._on_change(member)
 
     def view(self, conn: Conn, message: Any) -> None:
@@ -208,6 +214,27 @@ class Cluster:
         self.state.journal.put(NODE, _key(member.number), None)
         self._spread(member)
         self._on_change(member)
+
+    def drain(self, member: Member, seconds: float) -> None:
+        """In the head: another node is to take no more work, and to end when it has none.
+
+        Args:
+            member: the node.
+            seconds: after which it ends in any case; 0 for any time.
+        """
+        member.draining = True
+        row = {"facts": member.facts, "totals": member.totals.totals(), "drains_for": seconds}
+        self.state.journal.put(NODE, _key(member.number), row)
+        self._drain_seconds[member.number] = seconds
+        self.tell_to_drain(member)
+        self._spread(member)
+        self._on_change(member)
+
+    def tell_to_drain(self, member: Member) -> None:
+        """Say so to a node that is to go, also when it has come back."""
+        conn = self.conn_of(member.number)
+        if conn and member.draining:
+            self.state.effects.sends[conn].append((DRAIN, self._drain_seconds.get(member.number, 0)))
 
     def _spread(self, member: Member, but: int = 0) -> None:
         for conn in self._conns:
@@ -286,7 +313,8 @@ class Cluster:
             why = f"the head of the cluster at {self._head_address} has been gone for {AWAY_MINUTES_MAX} minutes"
             self.state.effects.others.append(StopDaemon(why))
         elif not self.head_conn and absence.is_time(now):
-            self._call(self.next_conn(), {**self._introduction(), "number": self.state.number})
+            mine = {"number": self.state.number, "draining": self.me.draining}
+            self._call(self.next_conn(), {**self._introduction(), **mine})
 
     def told(self, conn: Conn, message: Any) -> None:
         """MEMBERS of the head."""
@@ -296,15 +324,16 @@ class Cluster:
 
     def _take(self, rows: list[Any]) -> None:
         self._head_heard_at = self.state.now
-        for number, facts, totals, free, load, alive in rows:
+        for number, facts, totals, free, load, alive, draining in rows:
             if number == self.state.number:
                 continue
             member = self.members.get(number)
-            known = member is not None and member.alive == alive
+            known = member is not None and member.alive == alive and member.draining == draining
             if member is None:
                 member = self.members[number] = Member(number, facts, totals, self.state.now)
             member.is_now(free, load, self.state.now)
             member.alive = alive
+            member.draining = draining
             if not known:
                 self._on_change(member)
         self.state.dirty = True
@@ -336,6 +365,7 @@ class Cluster:
         self._told = self.state.ledger.available()
         if now - self._load_at >= BEAT_NS:  # people do not look more often, and counting takes its time
             self._load, self._load_at = self.load(), now
+        self.on_beat()
         if self.is_head:
             self._beat_of_head()
         else:

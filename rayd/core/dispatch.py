@@ -76,7 +76,7 @@ class Dispatcher:
             task.stays = far or (task.actor is not None and not objects.is_far(task.actor))
             waits = [*deps, task.args_oid] if far and task.args_oid else deps
             if waits:
-                task.missing = objects.subscribe(task, waits)
+                objects.subscribe(task, waits)
         if task.missing == 0 or task.actor is not None:
             self.ready(task)
 
@@ -173,8 +173,7 @@ class Dispatcher:
         if task.deps is None or task.stays:
             return False
         task.stays = True
-        task.missing = self.state.objects.subscribe(task, task.deps)
-        return task.missing > 0 or self.fail_on_bad_argument(task)
+        return self.state.objects.subscribe(task, task.deps) > 0 or self.fail_on_bad_argument(task)
 
     def mail(self, worker: Worker, task: Task, more: bool = False) -> None:
         """Put a task into a worker's mailbox; ``more`` hints that another follows at once, so results may be sent

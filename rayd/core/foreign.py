@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from rayd.core.channels import Channel, Channels
 from rayd.core.effect import Fetch, StopFetch
+from rayd.core.member import Member
 from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
 from rayd.core.state import NodeState
@@ -162,10 +163,25 @@ class Foreign:
             return
         del self._asked[oid]
         if kind == STORED:
-            self._objects.fill_away(oid, data)
+            self._fill_away(conn, oid, entry, data, contained)
         else:
             entry.kind, entry.data = PENDING, None
             self.keep(conn, oid, kind, data, contained)
+
+    def _fill_away(self, conn: int, oid: bytes, entry: Entry, data: Any, contained: list[bytes]) -> None:
+        member = self.channels.by_conn[conn].member
+        if member.draining and contained and not entry.contained:
+            new = self.introduce(conn, contained)
+            entry.contained = self._objects.pin(other for other in contained if other != oid)
+            self.forget_unheld(new)
+        if entry.kind == PENDING:
+            self._objects.fill_away(oid, data)
+        if member.draining and oid not in self._pulls and self._has_room(data[-1]):
+            self._pull(oid, entry, conn)
+
+    def _has_room(self, size: int) -> bool:
+        arena = self._objects.arena
+        return arena.rounded(size) <= arena.largest_gap
 
     def keep(self, conn: int, oid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
         """A small value has come: it is ours now, and need not be held elsewhere."""
@@ -174,6 +190,23 @@ class Foreign:
             self.state.effects.sends[conn].append((RELEASE, [oid]))
         self._objects.fill(oid, kind, data, contained)
         self.forget_unheld(new)
+
+    def take_over(self, member: Member) -> None:
+        """Have all objects here that were had from a node that is about to go."""
+        for oid, conn in list(self.source.items()):
+            channel = self.channels.by_conn.get(conn)
+            if channel is None or channel.member is not member or oid in self._pulls or oid in self._asked:
+                continue
+            entry = self._objects.entries[oid]
+            if entry.kind in (PENDING, AWAY):
+                self._asked[oid] = None  # also of what is known to be large: its value says what it contains
+                self.state.effects.sends[conn].append((WANT, [oid]))
+            elif not oid.endswith(ACTOR_OBJECT_SUFFIX):
+                self._let_go_there(oid)
+
+    def _let_go_there(self, oid: bytes) -> None:
+        """A copy is here, and who has told of the object need not keep it for that."""
+        self.state.effects.sends[self.source.pop(oid)].append((RELEASE, [oid]))
 
     # ---- bytes -------------------------------------------------------------------------------------------------------
 
@@ -205,6 +238,8 @@ class Foreign:
         if why is None:
             entry.kind, entry.data = PENDING, None
             self._objects.fill_at(pull.oid, pull.offset, pull.size)
+            if self.channels.by_conn[pull.conn].member.draining:
+                self._let_go_there(pull.oid)
         elif why["code"] == NODE_DIED and pull.tries < TRIES_MAX:
             self._ask(pull)
         else:

@@ -264,7 +264,7 @@ class Groups:
 
     def _try(self, group: Group) -> None:
         me = self.state.number
-        others = [member for member in self.cluster.others() if not member.doubtful]
+        others = [member for member in self.cluster.others() if member.takes_work]
         free = {member.number: member.free for member in others} | {me: self.state.ledger}
         placed = [node for node in group.nodes if node != NOWHERE]
         chosen = choose(group.strategy, group.lacking(), dict(sorted(free.items())), placed)

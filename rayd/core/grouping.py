@@ -41,7 +41,9 @@ class Grouping:
     def _on_reserve(self, conn: Conn, message: Any) -> None:
         _, gid, trial, rows = message
         self._from_the_head(conn)
-        ok = self.bundles.reserve(gid, {int(index): Demand.of(amounts) for index, amounts in rows})
+        ok = not self.cluster.me.draining and self.bundles.reserve(
+            gid, {int(index): Demand.of(amounts) for index, amounts in rows}
+        )
         self.state.effects.sends[conn.conn].append((m.RESERVED, gid, trial, ok, self.state.ledger.available()))
 
     def _on_group(self, conn: Conn, message: Any) -> None:

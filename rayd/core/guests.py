@@ -12,6 +12,7 @@ from typing import Any, Final
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.cluster import Cluster
+from rayd.core.effect import KillWorker
 from rayd.core.offload import Offload
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Task
@@ -57,8 +58,10 @@ class HereForOthers:
         objects = self.state.objects
         waits = [*deps, args_oid] if args_oid else deps
         creation.pins = objects.pin([*waits, *contained])
-        creation.missing = objects.subscribe(creation, waits)
-        if creation.missing == 0:
+        objects.subscribe(creation, waits)
+        if self.cluster.me.draining:
+            self.refuse(actor)
+        elif creation.missing == 0:
             self.actors.place_soon(actor)
 
     def is_new(self, conn: Conn, message: Any) -> bool:
@@ -78,6 +81,13 @@ class HereForOthers:
         actor = self.actors.by_id.get(message[1])
         if actor is not None and actor.home == conn.conn:
             self.actors.close(actor)
+
+    def move_away(self, actor: Actor) -> None:
+        """A guest that has nothing to do is to go on elsewhere, as if it had not been here."""
+        assert actor.worker is not None
+        actor.worker.fate = "its node is to go"
+        self.state.effects.others.append(KillWorker(actor.worker.wid))
+        self.refuse(actor)
 
     # ---- what the actors need (``rayd.core.elsewhere.Guests``) -------------------------------------------------------
 

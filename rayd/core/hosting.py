@@ -79,7 +79,7 @@ class Hosting:
     @staticmethod
     def _has_room(member: Member, actor: Actor) -> bool:
         spec = actor.spec
-        if spec.cid in member.refused or member.doubtful or not accepts(spec, member.number):
+        if spec.cid in member.refused or not member.takes_work or not accepts(spec, member.number):
             return False
         return bool(spec.group) or all(member.free.fits(demand) for demand in (actor.placement, spec.demand))
 
@@ -140,6 +140,10 @@ class Hosting:
         if state == REFUSED:
             channel.member.free = Ledger(why["free"])
             channel.member.refused[actor.spec.cid] = None
+            if actor.state is ActorState.ALIVE and actor.restarts_left == 0:  # and what its constructor took has gone
+                self._lost(actor, died(actor, f"it ran on {channel.member.title()}, which was drained"), [], tasks)
+                return
+            actor.queue.extendleft(reversed(tasks))
             self._look_again(actor)
             return
         if state == DEAD:

@@ -165,8 +165,7 @@ class Lineage:
             self.tasks.finish(task, FAULT, lost_for_good(oid, where, task.spec.name, gone), None)
             return
         task.retries -= task.retries > 0
-        task.missing = objects.subscribe(task, task.deps or ())
-        if task.missing == 0:
+        if objects.subscribe(task, task.deps or ()) == 0:
             self.tasks.ready(task)
 
     def _revive(self, oid: bytes, where: str) -> bool:

@@ -18,10 +18,11 @@ class Member:
         alive: it has not left.
         heard_at: when it last said something, in ns.
         refused: specs of which it could not begin any more tasks, until its next word.
+        draining: it takes no more work from others and ends when it has done what it has.
         doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
     """
 
-    __slots__ = ("alive", "doubtful", "facts", "free", "heard_at", "load", "number", "refused", "totals")
+    __slots__ = ("alive", "doubtful", "draining", "facts", "free", "heard_at", "load", "number", "refused", "totals")
 
     def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
         self.number = number
@@ -33,6 +34,7 @@ class Member:
         self.heard_at = now
         self.refused: dict[int, None] = {}
         self.doubtful = False
+        self.draining = False
 
     def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
         """Its latest word of itself."""
@@ -41,6 +43,11 @@ class Member:
         self.heard_at = now
         self.refused.clear()
         self.doubtful = False
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it makes sense to give it something."""
+        return self.alive and not self.doubtful and not self.draining
 
     @property
     def address(self) -> str:
@@ -56,13 +63,20 @@ class Member:
         """Those with which it was started."""
         return dict(self.facts.get("labels") or {})
 
+    def is_called(self, text: str) -> bool:
+        """Whether people may mean this node by a text: the beginning of its id, its address or its name."""
+        return bool(text) and (
+            self.node_id.hex().startswith(text.lower()) or text in (self.address, self.facts.get("node_name"))
+        )
+
     def title(self) -> str:
         """How messages call it."""
         return f"node {self.node_id.hex()} at {self.address}"
 
     def row(self) -> list[Any]:
         """As it travels in MEMBERS."""
-        return [self.number, self.facts, self.totals.totals(), self.free.available(), self.load, self.alive]
+        free = self.free.available()
+        return [self.number, self.facts, self.totals.totals(), free, self.load, self.alive, self.draining]
 
     def could(self, demand: Demand) -> bool:
         """Whether it has as much as that at all."""

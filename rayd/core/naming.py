@@ -22,6 +22,7 @@ from rayd.wire.messages import REPLY, RPC
 # Asked of this node and answered by the head, with the asker's job and namespace.
 AT_THE_HEAD: Final = frozenset(
     {
+        "drain",
         "get_actor",
         "group_create",
         "group_find",

@@ -59,6 +59,8 @@ class Neighbours:
         objects.on_adopted = self.foreign.adopted
         objects.is_far = self.far_calls.is_far
         self._call = self._introducing(actors.call)
+        self._submit = self._introducing(tasks.submit)
+        self.on_given: Callable[[], None] = lambda: None
         actors.far = self.far_calls
         actors.hosts = self.hosting = Hosting(state, self.cluster, self.channels, self.offload, actors)
         actors.guests = self.guests = HereForOthers(state, self.cluster, self.offload, actors)
@@ -68,7 +70,7 @@ class Neighbours:
         """What another node may say: all that a driver may, and more."""
         return {
             **of_driver,
-            m.SUBMIT: self._introducing(self.tasks.submit),
+            m.SUBMIT: self._on_submit,
             m.CALL: self._on_call,
             m.HOST: self._introducing(self.guests.host),
             m.HOSTED: self.hosting.told,
@@ -169,6 +171,10 @@ class Neighbours:
             self.foreign.forget_unheld(new)
 
         return introduce_and_handle
+
+    def _on_submit(self, conn: Conn, message: Any) -> None:
+        self._submit(conn, message)
+        self.on_given()
 
     def _on_call(self, conn: Conn, message: Any) -> None:
         """CALL of an actor that belongs to this node, or of one that it lets run here."""

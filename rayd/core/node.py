@@ -21,6 +21,7 @@ from rayd.core.door import (
     check_environment,
     check_introduction,
 )
+from rayd.core.draining import Draining
 from rayd.core.effect import CloseConnection, Effects, RetireWorker
 from rayd.core.event import (
     Connected,
@@ -96,6 +97,7 @@ class Node:
         self.naming.on_create = self.detached.keep
         self.key_value = KeyValue(self.state.journal)
         self.grouping = Grouping(self.state, self.neighbours.cluster, self.groups, self.placement, self.naming)
+        self.draining = Draining(self.state, self.neighbours, self.actors, self.bundles)
         self.neighbours.on_change = self._on_node_change
         self.neighbours.on_answer = self.naming.answered
         self.neighbours.on_head_back = self.naming.ask_again
@@ -106,7 +108,12 @@ class Node:
         self.queries.methods["name_take"] = lambda conn, params: self.naming.take(params)
         self.queries.methods["name_drop"] = lambda conn, params: self.naming.drop(params)
         self.neighbours.cluster.load = self.queries.load
+        self.queries.waits_for = self.draining.waits_for
 
+        self._handlers = self._by_kind()
+
+    def _by_kind(self) -> dict[str, dict[int, Callable[[Conn, Any], None]]]:
+        """What each kind of client may say, and who deals with it."""
         handlers: dict[int, Callable[[Conn, Any], None]] = {
             m.EXPORT: self._on_export,
             m.SPEC: self._on_spec,
@@ -124,10 +131,14 @@ class Node:
         }
         tools = {tag: handler for tag, handler in handlers.items() if tag in ONLY_TOOLS}
         of_driver = {tag: handler for tag, handler in handlers.items() if tag not in ONLY_WORKERS}
-        self._handlers: dict[str, dict[int, Callable[[Conn, Any], None]]] = {
+        return {
             "worker": handlers,
             "driver": of_driver,
-            "node": {**self.neighbours.handlers(of_driver), **self.grouping.handlers()},
+            "node": {
+                **self.neighbours.handlers(of_driver),
+                **self.grouping.handlers(),
+                m.DRAIN: self.draining.begin,
+            },
             "bulk": {m.READ: self._on_bulk_read},
             "cli": tools,
             "logs": tools,
@@ -286,8 +297,10 @@ class Node:
             sends.append((m.REFUSED, why))
             self.state.effects.others.append(CloseConnection(conn.conn))
             return
-        more = {**self.neighbours.cluster.admit(conn), "groups": self.groups.notices()}
+        cluster = self.neighbours.cluster
+        more = {**cluster.admit(conn), "groups": self.groups.notices()}
         sends.append((m.WELCOME, {**self._welcome(conn), **more}))
+        cluster.tell_to_drain(cluster.members[more["number"]])
 
     def _welcome(self, conn: Conn) -> dict[str, Any]:
         job = self.state.jobs.get(conn.job)

@@ -53,6 +53,11 @@ class Entry:
         self.task = task
         self.read = False
 
+    def named(self) -> tuple[int, ...]:
+        """The connections that hold it."""
+        holders = self.holders or ()
+        return (holders,) if isinstance(holders, int) else tuple(holders)
+
 
 class ObjectTable:
     """All objects of a node.
@@ -361,9 +366,7 @@ class ObjectTable:
             self.unpin(entry.contained)
 
     def forget_connection(self, conn: int) -> None:
-        """Drop every hold and wait of a connection that is gone. Linear in the number of objects, which is fine: it is
-        rare.
-        """
+        """Drop every hold and wait of a connection that is gone. Linear in the number of objects, but rare."""
         held = [
             oid
             for oid, entry in self.entries.items()
@@ -394,10 +397,8 @@ class ObjectTable:
                 entry.read = True
                 sends.append(self.for_node(oid, entry) if far else (VALUE, oid, entry.kind, entry.data))
                 continue
-            if entry.waiters is None:
-                entry.waiters = [conn]
-            else:
-                entry.waiters.append(conn)
+            entry.waiters = entry.waiters or []
+            entry.waiters.append(conn)
             if entry.task is None:
                 self.on_wanted(oid, entry)
 
@@ -426,21 +427,23 @@ class ObjectTable:
             self._effects.sends[conn].append((READY, [oid]))
 
     def subscribe(self, task: Task, oids: Iterable[bytes]) -> int:
-        """Count the arguments of ``task`` that are not ready and have it told when they are. What is complete on
-        another node is ready for a task that may still go there.
+        """Count the arguments that ``task`` misses, these among them, and have it told when they are ready. What is
+        complete on another node is ready for a task that may still go there.
         """
-        missing = 0
+        task.missing += 1  # one may fail at once, and yet the task is not ready before the caller knows
+        wanted = []
         for oid in oids:
             entry = self.entries.get(oid)
             if entry is not None and entry.kind < INLINE and (entry.kind != AWAY or task.stays):
-                missing += 1
-                if entry.dependents is None:
-                    entry.dependents = [task]
-                else:
-                    entry.dependents.append(task)
-                if entry.task is None:
-                    self.on_wanted(oid, entry)
-        return missing
+                task.missing += 1
+                dependents = entry.dependents = entry.dependents or []
+                dependents.append(task)
+                wanted.append((oid, entry))
+        for oid, entry in wanted:
+            if entry.kind < INLINE and entry.task is None:
+                self.on_wanted(oid, entry)
+        task.missing -= 1
+        return task.missing
 
     def away(self, oids: Iterable[bytes]) -> list[bytes]:
         """Those that are complete and not here."""

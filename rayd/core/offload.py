@@ -100,7 +100,7 @@ class Offload:
 
     def _room(self, spec: Spec, member: Member) -> int:
         """How many more tasks of a spec a node may have from us."""
-        if spec.cid in member.refused or member.doubtful:
+        if spec.cid in member.refused or not member.takes_work:
             return 0
         held = self._counts.get((spec.cid, member.number), 0)
         total = self._total(spec, member)

@@ -45,10 +45,12 @@ class Queries:
         self.groups = groups
         self.cluster = cluster
         self.facts = facts
+        self.waits_for: Callable[[], dict[str, int]] = dict
         self.methods: dict[str, Callable[[Conn, dict[str, Any]], Answer]] = {
             "actor_info": self.actor_info,
             "available_resources": self.available_resources,
             "cluster_resources": self.cluster_resources,
+            "drain": self.drain,
             "exit_actor": self.exit_actor,
             "get_actor": self.get_actor,
             "group_create": self.group_create,
@@ -188,7 +190,28 @@ class Queries:
             "store_used": arena.used,
             "store_capacity": arena.capacity,
             "demands": self._demands(),
+            "waits_for": self.waits_for() if self.cluster.me.draining else {},
         }
+
+    def drain(self, conn: Conn, params: dict[str, Any]) -> Answer:
+        """Let a node end when it has done what it has. params: node (id or its beginning, address, name), seconds.
+
+        Returns the node's id.
+        """
+        text, seconds = str(params["node"]), float(params.get("seconds") or 0)
+        found = [member for member in self.cluster.living() if member.is_called(text)]
+        if len(found) != 1:
+            names = ", ".join(f"{member.node_id.hex()[:12]} ({member.address})" for member in self.cluster.living())
+            many = "Several nodes are" if found else "No node is"
+            return False, fault(
+                NOT_FOUND, f"{many} called {text!r}. Give the beginning of an id or an address: {names}."
+            )
+        (member,) = found
+        if member is self.cluster.me:
+            text = "This is the head, with which the cluster ends; it cannot be drained. Stop it with `rayd stop`."
+            return False, fault(BAD_REQUEST, text)
+        self.cluster.drain(member, seconds)
+        return True, member.node_id
 
     def status(self, conn: Conn, params: dict[str, Any]) -> Answer:
         """What ``rayd status`` shows."""
@@ -206,6 +229,8 @@ class Queries:
                 "workers": member.load.get("workers", 0),
                 "actors": member.load.get("actors", 0),
                 "is_head": member.number == 0,
+                "draining": member.draining,
+                "waits_for": member.load.get("waits_for") or {},
             }
             for member in rows
         ]

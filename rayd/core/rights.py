@@ -20,7 +20,7 @@ _LOOKING: Final = frozenset(
     }
 )
 # What concerns everybody's work, not only the client's own.
-_RULING: Final = frozenset({"stop"})
+_RULING: Final = frozenset({"drain", "stop"})
 # What only other nodes ask: of their clients' behalf, and for any job.
 OF_NODES: Final = frozenset({"group_notice", "groups_end", "name_drop", "name_take"})
 

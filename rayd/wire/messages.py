@@ -18,7 +18,7 @@ Payload kinds (field ``kind`` below):
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 Message: TypeAlias = Sequence[Any]
 
@@ -74,7 +74,7 @@ BODY: Final = 36  # (req, task_id)  -> REPLY EXEC body too large for a datagram
 # ---- node to node ----------------------------------------------------------------------------------------------------
 # Two nodes also say to each other most of what a driver says to its daemon: see ``rayd.core.channels``.
 VIEW: Final = 40  # (free map, load map)  a member to the head: how it is
-MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive]])  the head to a member
+MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive, draining]])  the head to a member
 FAR_VALUE: Final = 42  # (oid, kind, data, contained)  the answer to WANT of a node; STORED: data is [size]
 FAR_DONE: Final = 43  # (task_id, [[kind, data, contained]], run_us)  results; of an error one row for all of them
 REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin here now; these results are held here
@@ -84,6 +84,7 @@ FAR_ITEM: Final = 48  # (task_id, index, kind, data, contained)  a streamed item
 RESERVE: Final = 49  # (group_id, attempt, [[index, amounts map]])  the head to a member: take these bundles -> RESERVED
 RESERVED: Final = 50  # (group_id, attempt, ok, free map)
 GROUP: Final = 51  # (group_id, notice map)  the head to a member: what has become of a placement group
+DRAIN: Final = 52  # (seconds)  the head to a member: end when nothing is left, or when they are over; 0 for any time
 UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
@@ -157,6 +158,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     HOST: _variants(bytes, int, bytes, bytes, list, list),
     HOSTED: _variants(bytes, int, dict, list, list),
     UNHOST: _variants(bytes),
+    DRAIN: _variants((int, float)),
     RESERVE: _variants(bytes, int, list),
     RESERVED: _variants(bytes, int, bool, dict),
     GROUP: _variants(bytes, dict),

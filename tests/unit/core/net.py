@@ -12,6 +12,7 @@ from typing import Any
 
 import msgpack
 
+from peers import RefusedError
 from play import DOINGS, Play
 from rayd.core.actor_record import ActorState
 from rayd.core.effect import CloseConnection, Dial, Effect, Fetch, Joined, Recovered, StopDaemon, StopFetch, Write
@@ -100,6 +101,8 @@ class Net:
         self.unwritten: list[Write] = []
         self._broken = False  # the disk, until the head has heard of it
         self._lives = 0
+        self.drained = 0
+        self.going: list[Play] = []
         for number in range(nodes):
             self._begin(f"10.0.0.{number + 1}:6379", Join(HEAD_ADDRESS) if number else self._recovery())
             self.deliver_all()
@@ -253,7 +256,6 @@ class Net:
 
     def carry_out(self) -> None:
         """The nodes' wishes that concern wires, then those that concern processes."""
-        self._take_writes()
         while self.refused:
             end = self.refused.pop()
             end.close("nobody")
@@ -264,9 +266,13 @@ class Net:
                     assert isinstance(effect, CloseConnection)
                     self.close(play.world, effect)
             self._take_fetches(play.world)
-            assert not (stops := play.world.take(StopDaemon)), stops
+            for stop in play.world.take(StopDaemon):
+                assert stop == StopDaemon("it was drained"), stop
+                self._has_drained(play.world)
+                return
             play.world.take(Joined)
             play.world.take(Recovered)
+            self._take_writes()
             play.carry_out()
 
     @staticmethod
@@ -300,7 +306,7 @@ class Net:
 
     def time_passes(self, rng: Random) -> None:
         """For all nodes alike, and no faster than their wires."""
-        left = rng.choice([1, 6, 30])
+        left = rng.choice([1, 6, 30]) if not self.going else 2_500
         while left > 0:
             for play in self.plays.values():
                 play.world.wait_ms(min(left, 1_000))
@@ -313,6 +319,44 @@ class Net:
         doomed = [address for address in self.plays if address != HEAD_ADDRESS]
         if doomed:
             self.kill(rng.choice(doomed))
+
+    def node_drains(self, rng: Random) -> None:
+        """The head lets a node go; its drivers end."""
+        going = [play for address, play in self.plays.items() if address != HEAD_ADDRESS]
+        if not going or HEAD_ADDRESS not in self.plays:
+            return
+        play = rng.choice(going)
+        tool = self.plays[HEAD_ADDRESS].world.tool()
+        try:
+            tool.rpc("drain", node=play.world.node.neighbours.cluster.me.address)
+        except RefusedError:  # the head does not know it, or not any more
+            return
+        finally:
+            tool.leave()
+        self.going.append(play)
+        for client in play.drivers():
+            del play.clients[client.peer.conn]
+            client.peer.leave()
+
+    def some_play(self, rng: Random, doing: Callable[[Play, Random], None]) -> Play | None:
+        """Where something is done; on a node that is to go only what runs there goes on."""
+        play = rng.choice(list(self.plays.values()))
+        return play if play not in self.going or doing in _OF_WORKERS else None
+
+    def _has_drained(self, world: World) -> None:
+        """Nobody has anything there any more."""
+        self.drained += 1
+        address = next(address for address, play in self.plays.items() if play.world is world)
+        number = world.node.state.number
+        for play in self.plays.values():
+            if play.world is world:
+                continue
+            neighbours = play.world.node.neighbours
+            for oid, conn in neighbours.foreign.source.items():
+                there = neighbours.channels.by_conn[conn].member.number == number
+                kind = play.world.node.state.objects.entries[oid].kind
+                assert not there or oid.endswith(b"\xff" * 12) or kind >= 0, f"{oid.hex()} is only there"
+        self.kill(address)
 
     def kill(self, address: str) -> None:
         """One of the nodes ends at once."""
@@ -330,7 +374,7 @@ class Net:
         for _ in range(1_000):
             self.carry_out()
             moved = self.deliver_all()
-            for play in self.plays.values():
+            for play in list(self.plays.values()):
                 before = len(play.world.trace)
                 if play.world.node.neighbours.cluster.absence:  # no faster than its wires
                     play.world.wait_ms(300)
@@ -364,6 +408,9 @@ class Net:
             for client in play.drivers():
                 client.peer.leave()
         self.everybody_answers()
+        if self.going:
+            self.time_passes(Random(0))
+            assert not [play for play in self.plays.values() if play in self.going], "a node with nothing goes on"
         for play in self.plays.values():
             play.expect_nothing_left(self.everybody_answers)
             neighbours = play.world.node.neighbours
@@ -391,20 +438,24 @@ class Net:
 _DOINGS: dict[Callable[[Play, Random], None], int] = {
     doing: weight for doing, weight in DOINGS.items() if doing is not Play.time_passes
 } | {Play.create: 6, Play.call: 16, Play.consume: 6, Play.item: 10}
+_OF_WORKERS = (Play.read, Play.finish, Play.item, Play.worker_comes, Play.worker_dies)
 
 
-def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0, heads: int = 1) -> Net:
-    """A long random play of several nodes, some of which die, and of some heads, one after the other; with its
-    finale.
+def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0, heads: int = 1, drains: int = 0) -> Net:
+    """A long random play of several nodes, some of which die or are drained, and of some heads, one after the other;
+    with its finale.
     """
     rng = Random(seed)
     dying = {rng.randrange(steps) for _ in range(deaths)}
     last = {rng.randrange(steps) for _ in range(heads - 1)}
+    going = {rng.randrange(steps // 2) for _ in range(drains)}
     net = Net(nodes, rng)
     doings, weights = list(_DOINGS), list(_DOINGS.values())
     for step, doing in enumerate(rng.choices(doings, weights, k=steps)):
         if step in dying:
             net.node_dies(rng)
+        if step in going:
+            net.node_drains(rng)
         if step in last:
             net.head_dies(rng)
         elif heads > 1 and rng.randrange(20) == 0:
@@ -418,7 +469,9 @@ def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0, heads: int 
             net.time_passes(rng)
         if rng.randrange(12) == 0:
             net.tell_of_actor(rng)
-        doing(rng.choice(list(net.plays.values())), rng)
+        play = net.some_play(rng, doing)
+        if play is not None:
+            doing(play, rng)
         net.carry_out()
     net.finale()
     return net

@@ -162,3 +162,20 @@ def test_each_time_costs_a_retry(net: Net) -> None:
     driver.release(returned(tid))
     settle(net)
     assert not at(net, 0).world.node.neighbours.lineage.records
+
+
+def test_a_task_that_begins_when_its_argument_turns_out_to_be_lost_for_good_fails(net: Net) -> None:
+    """Found by a random play: it had left the queue, its argument failed while it was asked for, and it was nowhere."""
+    driver, home = driver_of(net), at(net, 0)
+    gone = driver.store(LARGE)
+    made = on(net, 1, driver, deps=(gone,), max_retries=3)
+    driver.release(gone)
+    node_id = home.world.node.state.node_id
+    here = {"node": node_id, "soft": False}
+    first = driver.submit(driver.spec("first", cpus=2, **here))  # type: ignore[arg-type]
+    second = driver.submit(driver.spec("second", cpus=2, **here), deps=[returned(made)])  # type: ignore[arg-type]
+    settle(net)
+    die(net, 1)
+    driver.want(returned(second))
+    finish(net, first)
+    assert fault_told(net, driver, returned(second))["code"] == OBJECT_LOST

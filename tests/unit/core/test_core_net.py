@@ -24,6 +24,12 @@ def test_heads_that_are_killed_lose_nothing_that_was_acknowledged(seed: int) -> 
     play_net(seed, steps=200, nodes=4, deaths=seed % 3, heads=3)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_nodes_that_are_drained_take_nothing_along(seed: int) -> None:
+    net = play_net(seed, steps=200, nodes=4, deaths=seed % 2, heads=1 + seed % 3, drains=2)
+    assert seed % 3 or net.drained
+
+
 def test_the_same_seed_gives_the_same_play() -> None:
     first, second = (play_net(5, steps=150) for _ in range(2))
     for one, other in zip(first.plays.values(), second.plays.values(), strict=True):
