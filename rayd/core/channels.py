@@ -16,7 +16,7 @@ from rayd.core.state import Conn, Job, NodeState
 from rayd.core.task import Spec, Task
 from rayd.ids import JOB_ID_BYTES
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import EXPORT, SPEC
+from rayd.wire.messages import ENDED, EXPORT, SPEC
 
 _COUNTER_BITS: Final = 20
 
@@ -42,9 +42,10 @@ class Channel:
         announced: specs that the other end has from here.
         tasks: tasks and calls that the other end runs for this one, by id.
         stands: the connection has come about.
+        ended: the other end knows, or has said, that the driver has gone.
     """
 
-    __slots__ = ("announced", "conn", "exported", "job", "member", "stands", "tasks")
+    __slots__ = ("announced", "conn", "ended", "exported", "job", "member", "stands", "tasks")
 
     def __init__(self, conn: int, member: Member, job: bytes) -> None:
         self.conn = conn
@@ -54,6 +55,7 @@ class Channel:
         self.announced: set[int] = set()
         self.tasks: dict[bytes, Task] = {}
         self.stands = False
+        self.ended = False
 
 
 class Channels:
@@ -131,6 +133,13 @@ class Channels:
         """Nothing of a job goes on here: whom we have drawn into it hears so."""
         for channel in [channel for channel in self.by_conn.values() if channel.job == job]:
             self.state.effects.others.append(CloseConnection(channel.conn))
+
+    def tell_ended(self, job: bytes) -> None:
+        """The driver of a job has gone, and something detached has not: whom we have drawn into it hears so."""
+        for channel in self.by_conn.values():
+            if channel.job == job and not channel.ended:
+                channel.ended = True
+                self.state.effects.sends[channel.conn].append((ENDED,))
 
     def another(self, channel: Channel) -> Channel | None:
         """Another channel to the node of one that has ended, if that node lives."""

@@ -81,7 +81,7 @@ def _check_holds(node: "Node", tasks: dict[bytes, Task]) -> None:
     for record in node.neighbours.lineage.kept():
         expected.update(record.pinned)
     for actor in node.actors.by_id.values():
-        if actor.detached and actor.state is not ActorState.DEAD:
+        if actor.detached and not actor.home and actor.state is not ActorState.DEAD:
             expected[actor_object_id(actor.aid)] += 1
     for oid, entry in entries.items():
         assert entry.holds == expected[oid], f"{oid.hex()} counts {entry.holds} holds, has {expected[oid]}"

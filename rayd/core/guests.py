@@ -7,6 +7,7 @@ A call that a process here makes to a guest goes to the home like any other, wai
 the task that waits for its result here is then the one that runs.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from rayd.core.actor import Actors
@@ -42,6 +43,7 @@ class HereForOthers:
         self.cluster = cluster
         self.offload = offload
         self.actors = actors
+        self.on_left: Callable[[Actor], None] = lambda actor: None
 
     # ---- what their homes say ----------------------------------------------------------------------------------------
 
@@ -119,6 +121,7 @@ class HereForOthers:
         actor.creation.done = True
         self.actors.tasks.settle(actor.creation)
         self._tell(actor, state, why, unbegun, held)
+        self.on_left(actor)
 
     def _tell(self, actor: Actor, state: int, why: dict[str, Any], unbegun: list[bytes], held: list[bytes]) -> None:
         if actor.home in self.state.conns:

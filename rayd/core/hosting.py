@@ -52,8 +52,6 @@ class Hosting:
         """Give an actor to another node if that suits it better than this one, or has the room that this one has not;
         whether one has it now.
         """
-        if actor.detached:  # it may outlive the job, which other nodes only know through this one
-            return False
         fit = {member.number: member for member in self.cluster.others() if self._has_room(member, actor)}
         if not fit:
             return False

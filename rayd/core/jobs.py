@@ -41,6 +41,8 @@ class Jobs:
         self._reserved = 0
         self._abandoned: deque[bytes] = deque()
         self._ending = False
+        self.on_orphaned: Callable[[bytes], None] = lambda job: None  # the driver has gone, what is detached has not
+        self.on_abandoned: Callable[[bytes], None] = lambda job: None  # tasks elsewhere may not be wanted any more
         self.on_end: Callable[[bytes], None] = lambda job: None  # the driver has gone, or the last that outlived it
 
     def begin(self, conn: int, info: dict[str, Any]) -> bytes:
@@ -85,13 +87,22 @@ class Jobs:
     def end(self, job: bytes) -> None:
         """The driver has gone, or what stood for it here."""
         self.state.jobs[job].driver = 0
-        self.on_end(job)
+        if self.actors.detached_of(job):
+            self.on_orphaned(job)
+        else:
+            self.on_end(job)
+        self._end_what_nobody_wants(job)
+
+    def ended(self, job: bytes) -> None:
+        """The driver has gone, says who has drawn this node into the job, which goes on for a detached actor."""
+        self.state.jobs[job].ended = True
+        self.on_orphaned(job)
         self._end_what_nobody_wants(job)
 
     def is_over(self, conn: Conn) -> bool:
         """Whether a worker belongs to a driver that has gone and is being killed for that: it is not listened to."""
         job = self.state.jobs.get(conn.job)
-        if job is not None and job.driver:
+        if job is not None and not job.is_orphaned():
             return False
         worker = self.state.pool.workers.get(conn.worker)
         return job is None or (worker is not None and worker.fate == FATE)
@@ -116,8 +127,9 @@ class Jobs:
 
     def _end_once(self, job: bytes) -> None:
         state = self.state
-        if job in state.jobs and not self.actors.detached_of(job):
+        if job in state.jobs and not state.jobs[job].driver and not self.actors.detached_of(job):
             self._forget(job)
+        self.on_abandoned(job)
         # Whoever is killed makes orphans of what it had submitted, hence as often as there is a change.
         while self.actors.end_abandoned(job) or self._kill_abandoned(job):
             pass

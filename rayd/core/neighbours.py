@@ -43,6 +43,8 @@ class Neighbours:
         self.channels = Channels(state, self.cluster)
         self.channels.begin_job = jobs.begin_elsewhere
         jobs.on_end = self.channels.end_job
+        jobs.on_orphaned = self.channels.tell_ended
+        jobs.on_abandoned = lambda job: self.offload.end_abandoned(job)  # noqa: PLW0108
         self.foreign = Foreign(state, self.channels)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
@@ -64,6 +66,7 @@ class Neighbours:
         actors.far = self.far_calls
         actors.hosts = self.hosting = Hosting(state, self.cluster, self.channels, self.offload, actors)
         actors.guests = self.guests = HereForOthers(state, self.cluster, self.offload, actors)
+        self.guests.on_left = jobs.actor_died
         self.offload.on_call_over = self.hosting.answered
 
     def handlers(self, of_driver: dict[int, Callable[[Conn, Any], None]]) -> dict[int, Callable[[Conn, Any], None]]:
@@ -75,6 +78,7 @@ class Neighbours:
             m.HOST: self._introducing(self.guests.host),
             m.HOSTED: self.hosting.told,
             m.UNHOST: self.guests.unhost,
+            m.ENDED: self._on_ended,
             m.VIEW: self.cluster.view,
             m.MEMBERS: self.cluster.told,
             m.FAR_VALUE: lambda conn, message: self.foreign.value(conn.conn, *message[1:]),
@@ -134,6 +138,8 @@ class Neighbours:
             job.driver = self.channels.instead_of(job, channel.conn)
             if not job.driver:
                 self.jobs.end(channel.job)
+            elif self.channels.by_conn[job.driver].ended and not job.ended:
+                self.jobs.ended(channel.job)
 
     def _on_head_back(self, former: Member | None) -> None:
         """There is a head again; if it is not the ``former`` one, that has died with all that it ran."""
@@ -171,6 +177,12 @@ class Neighbours:
             self.foreign.forget_unheld(new)
 
         return introduce_and_handle
+
+    def _on_ended(self, conn: Conn, message: Any) -> None:
+        self.channels.by_conn[conn.conn].ended = True
+        job = self.state.jobs.get(conn.job)
+        if job is not None and job.driver == conn.conn and not job.ended:
+            self.jobs.ended(conn.job)
 
     def _on_submit(self, conn: Conn, message: Any) -> None:
         self._submit(conn, message)

@@ -294,6 +294,13 @@ class Offload:
                 text = f"Task {name} was cancelled: the node that submitted it has gone."
                 self.tasks.finish(task, FAULT, fault(CANCELLED, text, task_id=task.tid.hex()), None)
 
+    def end_abandoned(self, job: bytes) -> None:
+        """The driver of a job has gone: what others run for it, and for nobody who has outlived it, ends."""
+        for task in [task for channel in self.channels.by_conn.values() for task in channel.tasks.values()]:
+            if task.spec.job == job and task.actor is None and not task.done and self.state.is_abandoned(task):
+                self.cancel(task, force=True, recursive=True)
+                self.tasks.end_if_abandoned(task)
+
     def come_back(self, conn: int, tid: bytes) -> Task | None:
         """Another node lets a call run here; our task if a process here has made the call."""
         channel = self.out.get(tid)

@@ -52,7 +52,9 @@ class Job:
 
     Attributes:
         job: job id.
-        driver: connection of the driver; 0 when it has gone and only detached actors keep the job.
+        driver: connection of the driver, or of the node by which this one was drawn into the job; 0 when that has gone
+            and only detached actors keep the job.
+        ended: the driver has gone, and a node that knows of the job keeps it for a detached actor.
         namespace: where its named actors live.
         info: what the driver said of itself (sys_path, cwd, pid, entrypoint).
         exports: pickled functions and classes by content hash.
@@ -65,6 +67,7 @@ class Job:
 
     __slots__ = (
         "driver",
+        "ended",
         "exports",
         "info",
         "job",
@@ -80,6 +83,7 @@ class Job:
     def __init__(self, job: bytes, driver: int, namespace: str, info: dict[str, Any], now: int) -> None:
         self.job = job
         self.driver = driver
+        self.ended = False
         self.namespace = namespace
         self.info = info
         self.exports: dict[bytes, bytes] = {}
@@ -89,6 +93,10 @@ class Job:
         self.started_at = now
         self.weight = float(info.get("weight", 1.0))
         self.used = 0.0
+
+    def is_orphaned(self) -> bool:
+        """Whether its driver has gone, and it is only there for what has outlived that."""
+        return self.ended or not self.driver
 
 
 class NodeState:
@@ -154,7 +162,7 @@ class NodeState:
         if spec is None:
             demand = Demand.of(options.get("resources") or {})
             spec = self.spec_index[key] = self.specs[self._next_cid] = Spec(self._next_cid, job, options, demand)
-            spec.job_ended = not self.jobs[job].driver
+            spec.job_ended = self.jobs[job].is_orphaned()
             spec.sources = (self.whole,)
             self._next_cid += 1
         return spec
@@ -164,11 +172,13 @@ class NodeState:
         job = self.jobs.get(task.spec.job)
         if job is None or self.specs.get(task.spec.cid) is not task.spec:  # it may have ended here and begun anew
             return True
-        if job.driver:
+        if not job.is_orphaned():
             return False
         conn = self.conns.get(task.conn)
         if conn is None:
             return True
+        if conn.kind == "node":  # it is for that node to say
+            return False
         worker = self.pool.workers.get(conn.worker)
         return worker is None or worker.fate is not None
 

@@ -85,6 +85,7 @@ RESERVE: Final = 49  # (group_id, attempt, [[index, amounts map]])  the head to 
 RESERVED: Final = 50  # (group_id, attempt, ok, free map)
 GROUP: Final = 51  # (group_id, notice map)  the head to a member: what has become of a placement group
 DRAIN: Final = 52  # (seconds)  the head to a member: end when nothing is left, or when they are over; 0 for any time
+ENDED: Final = 53  # ()  the driver has gone, but not all that it leaves: end what nobody wants any more
 UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
@@ -159,6 +160,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     HOSTED: _variants(bytes, int, dict, list, list),
     UNHOST: _variants(bytes),
     DRAIN: _variants((int, float)),
+    ENDED: _variants(),
     RESERVE: _variants(bytes, int, list),
     RESERVED: _variants(bytes, int, bool, dict),
     GROUP: _variants(bytes, dict),

@@ -437,7 +437,7 @@ class Net:
 # Time passes for all nodes alike; and what crosses nodes in the most ways is done more often than on one node.
 _DOINGS: dict[Callable[[Play, Random], None], int] = {
     doing: weight for doing, weight in DOINGS.items() if doing is not Play.time_passes
-} | {Play.create: 6, Play.call: 16, Play.consume: 6, Play.item: 10}
+} | {Play.create: 6, Play.call: 16, Play.consume: 6, Play.item: 10, Play.driver_goes: 6, Play.driver_comes: 3}
 _OF_WORKERS = (Play.read, Play.finish, Play.item, Play.worker_comes, Play.worker_dies)
 
 

@@ -39,6 +39,7 @@ CLASSES: list[dict[str, Any]] = [
     {"placement": {"CPU": 1}},
     {"resources": {"GPU": 1}},
     {"detached": True, "actor_name": "service", "max_restarts": 1},
+    {"detached": True, "resources": {"CPU": 1}},
     {"actor_name": "named"},
     {"spread": True, "resources": {"CPU": 0.5}, "max_restarts": 1},
 ]
