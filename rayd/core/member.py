@@ -63,6 +63,11 @@ class Member:
         """Those with which it was started."""
         return dict(self.facts.get("labels") or {})
 
+    @property
+    def python(self) -> str:
+        """The minor version of its Python, "3.11": functions of others cannot run there."""
+        return minor_version(self.facts.get("python"))
+
     def is_called(self, text: str) -> bool:
         """Whether people may mean this node by a text: the beginning of its id, its address or its name."""
         return bool(text) and (
@@ -81,3 +86,8 @@ class Member:
     def could(self, demand: Demand) -> bool:
         """Whether it has as much as that at all."""
         return self.alive and not self.totals.can_ever_fit(demand)
+
+
+def minor_version(version: Any) -> str:
+    """The first two parts of a version; "" of none."""
+    return ".".join(str(version or "").split(".")[:2])

@@ -10,7 +10,7 @@ from rayd.core.bundles import Bundles
 from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.faults import largest, unsatisfiable
-from rayd.core.member import Member
+from rayd.core.member import Member, minor_version
 from rayd.core.resources import Demand
 from rayd.core.state import NodeState
 from rayd.core.task import Spec
@@ -44,7 +44,7 @@ class Placement:
         """
         if spec.group and spec.fault is None:
             self._bind_to_group(spec)
-        elif spec.options.get("node") or spec.options.get("selectors"):
+        elif spec.options.get("node") or spec.options.get("selectors") or self._is_strange(spec):
             self._bind_to_nodes(spec)
         if spec.fault is not None:
             for task in list(spec.queue):
@@ -58,7 +58,11 @@ class Placement:
             if rank is not None:
                 ranks[member.number] = rank
         spec.unmet, spec.fault = "", None
-        if not ranks:
+        if ranks and not (ranks := {n: r for n, r in ranks.items() if self._speaks(self.cluster.members[n], spec)}):
+            spec.unmet = self._why_strange(spec)
+            if spec.options.get("node") and not spec.options.get("soft"):
+                spec.fault = fault(UNSCHEDULABLE, f"{spec.name} cannot be scheduled: {spec.unmet}.")
+        elif not ranks:
             nodes = {member.node_id: member.labels for member in self.cluster.living()}
             spec.unmet, spec.fault = affinity.refusal(spec.options, nodes, spec.name)
         able = {number: rank for number, rank in ranks.items() if self._could(self.cluster.members[number], spec)}
@@ -78,7 +82,32 @@ class Placement:
             raise ValueError(f"the placement group {spec.group.hex()} has no bundle {spec.bundle}")
         spec.fault = known.fault
         spec.slots = self.bundles.slots(spec.group, spec.bundle, spec.demand)
-        self._accept(spec, [] if spec.fault is not None else list(spec.slots))
+        members = self.cluster.members
+        fit = [number for number in spec.slots if number not in members or self._speaks(members[number], spec)]
+        self._accept(spec, [] if spec.fault is not None else fit)
+
+    def _python(self, spec: Spec) -> str:
+        """The version of the program that a spec is of."""
+        job = self.state.jobs.get(spec.job)
+        return minor_version(job.info.get("python")) if job is not None else ""
+
+    def _speaks(self, member: Member, spec: Spec) -> bool:
+        """Whether a node can run the functions of a spec's program, as far as both tell their versions."""
+        python = self._python(spec)
+        return not python or not member.python or member.python == python
+
+    def _is_strange(self, spec: Spec) -> bool:
+        """Whether there is a node that cannot."""
+        return not all(self._speaks(member, spec) for member in self.cluster.living())
+
+    def _why_strange(self, spec: Spec) -> str:
+        others = [member for member in self.cluster.living() if not self._speaks(member, spec)]
+        nodes = ", ".join(f"{member.address} (Python {member.python})" for member in others)
+        mine = self._python(spec)
+        return (
+            f"its program runs Python {mine}, and functions cannot travel between minor versions, so not to {nodes}."
+            f" Start a node with Python {mine}"
+        )
 
     def _accept(self, spec: Spec, numbers: list[int]) -> None:
         spec.nodes = tuple(sorted(numbers))
@@ -99,7 +128,7 @@ class Placement:
     def nodes_changed(self) -> None:
         """A node has come or gone."""
         for spec in list(self.state.specs.values()):
-            if spec.nodes is not None and not spec.group:
+            if not spec.group and (spec.nodes is not None or self._is_strange(spec)):
                 self.bind(spec)
 
     def _group_changed(self, gid: bytes) -> None:

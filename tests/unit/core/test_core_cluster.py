@@ -143,3 +143,55 @@ def test_a_node_that_introduces_itself_wrongly_is_refused_and_changes_nothing(
 def test_results_of_another_node_are_looked_at_before_they_are_used(row: Any) -> None:
     with pytest.raises(ProtocolError):
         check_rows([row])
+
+
+def versions(net: Net, *pythons: str) -> None:
+    """Say which Python each node runs."""
+    for play in net.plays.values():
+        for member, python in zip(play.world.node.neighbours.cluster.members.values(), pythons, strict=True):
+            member.facts["python"] = python
+        play.world.node.placement.nodes_changed()
+
+
+def busy(net: Net, number: int) -> bool:
+    """Whether a node has been given anything."""
+    return any(worker.mail() or worker.begun for worker in at(net, number).world.mailboxes.values())
+
+
+def test_functions_only_go_to_nodes_with_their_python(net: Net) -> None:
+    versions(net, "3.11.7", "3.12.1", "3.11.2")
+    driver = at(net, 0).world.driver(python="3.11.7")
+    for _ in range(3):
+        driver.submit(driver.spec("wide", cpus=2, spread=True))
+        driver.create(driver.actor_class(resources={"CPU": 1}, spread=True))
+    settle(net)
+    assert busy(net, 2)
+    assert not busy(net, 1)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_is_bound_to_a_node_with_another_python_is_told_why(net: Net, soft: bool) -> None:
+    versions(net, "3.11.7", "3.12.1", "3.11.2")
+    driver = at(net, 0).world.driver(python="3.11.7")
+    there = at(net, 1).world.node.state.node_id
+    tid = driver.submit(driver.spec("bound", node=there, soft=soft))
+    driver.want(returned(tid))
+    settle(net)
+    faults = [message[3] for message in driver.inbox if message[0] == m.VALUE]
+    if soft:
+        assert not faults
+        assert not busy(net, 1)
+    else:
+        assert "runs Python 3.11, and functions cannot travel" in faults[0]["message"]
+        assert "10.0.0.2:6379 (Python 3.12)" in faults[0]["message"]
+
+
+def test_what_only_a_node_with_another_python_has_waits_for_one_of_its_own(net: Net) -> None:
+    versions(net, "3.12.1", "3.11.7", "3.12.1")
+    play = at(net, 1)
+    driver = play.world.driver(python="3.11.7")
+    driver.submit(driver.spec("labelled", selectors=[[["a", "!exists", []]]], resources={"GPU": 1}))
+    driver.submit(driver.spec("wide", cpus=2))
+    settle(net)
+    assert not busy(net, 0)
+    assert not busy(net, 2)
