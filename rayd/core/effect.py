@@ -83,6 +83,12 @@ class StopFetch(NamedTuple):
     number: int
 
 
+class Audit(NamedTuple):
+    """Write one line about who does what to the log."""
+
+    text: str
+
+
 class Recovered(NamedTuple):
     """This head goes on where another was killed; what it has found in the journal, for people: counts by name."""
 
@@ -128,6 +134,7 @@ Effect: TypeAlias = (
     | SendPart
     | Fetch
     | StopFetch
+    | Audit
     | Recovered
     | Write
     | CloseConnection

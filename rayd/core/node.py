@@ -22,7 +22,7 @@ from rayd.core.door import (
     check_introduction,
 )
 from rayd.core.draining import Draining
-from rayd.core.effect import CloseConnection, Effects, RetireWorker
+from rayd.core.effect import Audit, CloseConnection, Effects, RetireWorker
 from rayd.core.event import (
     Connected,
     Disconnected,
@@ -275,6 +275,8 @@ class Node:
                 job = bytes(event.info.get("job", b""))
             conn = Conn(event.conn, event.kind, event.info, job, 0, event.scope)
         state.conns[event.conn] = conn
+        if event.kind == "driver":
+            state.audit(f"job {job.hex()} was begun", conn)
         if event.kind == "node":
             known = state.journal.count
             self.neighbours.connected(conn)
@@ -320,6 +322,7 @@ class Node:
         for tid in self.streams.of_connection(conn.conn):
             self.streams.close(tid)
         if conn.kind == "driver":
+            state.effects.others.append(Audit(f"job {conn.job.hex()} has ended"))
             self.jobs.end(conn.job)
             self.grouping.end_job(conn.job)
         elif conn.kind == "node":
@@ -432,6 +435,8 @@ class Node:
     def _on_kill(self, conn: Conn, message: Any) -> None:
         aid = message[1]
         actor = self.actors.by_id.get(aid)
+        if conn.kind != "node":
+            self.state.audit(f"actor {aid.hex()} was killed", conn)
         here = actor is not None and actor.home in (0, conn.conn)
         if not here and self.neighbours.far_calls.is_far(aid):
             self.neighbours.far_calls.kill(conn.job, aid, message[2])
@@ -446,6 +451,8 @@ class Node:
             self._reply(conn, req, False, fault(BAD_REQUEST, f"This daemon has no method {method!r}. It has: {known}."))
             return
         why = rights.refusal(conn.scope, method)  # here, since the head only sees that this node asks
+        if why is None and method in rights.RULING and conn.kind != "node":
+            self.state.audit(f"{method} was ordered", conn)
         if why is None and method in AT_THE_HEAD and not self.neighbours.cluster.is_head:
             self.naming.forward(conn, req, method, params)
             return

@@ -20,14 +20,14 @@ _LOOKING: Final = frozenset(
     }
 )
 # What concerns everybody's work, not only the client's own.
-_RULING: Final = frozenset({"drain", "stop"})
+RULING: Final = frozenset({"drain", "stop"})
 # What only other nodes ask: of their clients' behalf, and for any job.
 OF_NODES: Final = frozenset({"group_notice", "groups_end", "name_drop", "name_take"})
 
 
 def refusal(scope: str, method: str) -> Fault | None:
     """Why a client with a token of this scope may not call a method; None if it may."""
-    if method in _RULING and scope not in (JOIN, ADMIN):
+    if method in RULING and scope not in (JOIN, ADMIN):
         return fault(FORBIDDEN, f"{method!r} takes a token of scope 'admin'; this client came with one for {scope!r}.")
     if scope == READ and method not in _LOOKING:
         return fault(FORBIDDEN, f"{method!r} is more than looking; this client came with a token for {scope!r}.")

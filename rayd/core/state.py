@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rayd.core.allotment import Allotment
-from rayd.core.effect import Effects
+from rayd.core.effect import Audit, Effects
 from rayd.core.journal import Journal
 from rayd.core.objects import Entry, ObjectTable
 from rayd.core.resources import Demand, GpuSlots, Ledger
@@ -21,6 +21,8 @@ from rayd.wire.secret import JOIN
 RUNS_KEPT: Final = 50_000
 # A driver that does not listen yet has connected its second line a moment later; more than this it would not read.
 UNSAID_MAX: Final = 100
+# Characters of a program's command line in the log.
+AUDITED_MAX: Final = 200
 
 
 class Conn:
@@ -206,6 +208,13 @@ class NodeState:
             return
         for conn in job.logs if job is not None else ():
             self.effects.sends[conn].append((UNREAD, kind, data))
+
+    def audit(self, text: str, conn: Conn) -> None:
+        """Let the log tell what a client has done; text begins with the client's doing."""
+        said = conn.info.get("entrypoint", "")
+        program = f" running {said[:AUDITED_MAX]!r}" if said else ""
+        who = f"{self.describe_conn(conn.conn)}{program} from {conn.info.get('peer') or 'this machine'}"
+        self.effects.others.append(Audit(f"{text} by {who}, token for {conn.scope}"))
 
     def describe_conn(self, conn: int) -> str:
         """A connection in words, for messages."""

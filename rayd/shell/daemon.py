@@ -22,6 +22,7 @@ import rayd
 from rayd import ids
 from rayd.config import Config
 from rayd.core.effect import (
+    Audit,
     CloseConnection,
     Effect,
     Effects,
@@ -201,6 +202,9 @@ class Daemon:
             case Write():
                 assert self._journal is not None
                 self._journal.put(effect)
+            case Audit():
+                now = time.strftime("%Y-%m-%d %H:%M:%S")
+                print(f"{now} audit: {effect.text}", file=sys.stderr, flush=True)
             case Recovered():
                 self._recovered = effect.figures
                 print(f"going on with a cluster whose head was killed: {effect.figures}", file=sys.stderr, flush=True)
@@ -283,6 +287,7 @@ class Daemon:
                 f" daemon with Python {theirs}: `rayd stop`, then `rayd start --head` in that environment.",
             )
         self._connections[connection.number] = connection
+        info["peer"] = connection.peer
         if kind == "driver":
             self._watch(connection)
         self.feed(Connected(connection.number, kind, info, connection.worker, connection.scope))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rayd.core.effect import CloseConnection, KillWorker, RetireWorker, StopDaemon
-from rayd.wire.messages import EVENT, EXPORT, HOLD, SPEC, STREAM_WANT, SUBMIT, WELCOME
+from rayd.wire.messages import EVENT, EXPORT, HOLD, KILL, SPEC, STREAM_WANT, SUBMIT, WELCOME
 from world import SIGKILL, Peer, WorkerPeer, World, actor_object, creation, returned
 
 
@@ -333,3 +333,21 @@ def test_a_reader_of_output_that_has_gone_is_told_nothing_more(world: World) -> 
     again = world.tool("logs", job=driver.job)
     assert [message[0] for message in again.take()] == [EVENT]
     assert WELCOME not in {message[0] for message in again.inbox}
+
+
+def test_the_log_tells_who_has_begun_and_killed_what(world: World) -> None:
+    driver = world.driver(entrypoint="python x.py --secret-free\nforged line", peer="10.0.0.9:1")
+    aid = driver.create(driver.actor_class())
+    driver.send((KILL, aid, True))
+    world.tool().rpc("stop")
+    driver.leave()
+    program = repr("python x.py --secret-free\nforged line")
+    who = f"driver pid 900 running {program} from 10.0.0.9:1, token for join"
+    assert world.audits == [
+        f"job 00000001 was begun by {who}",
+        f"actor {aid.hex()} was killed by {who}",
+        "stop was ordered by cli pid 800 from this machine, token for join",
+        "job 00000001 has ended",
+    ]
+    assert not any("\n" in line for line in world.audits)
+    world.forgive()

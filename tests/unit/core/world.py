@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from peers import CRASH, SIGKILL, Peer, RefusedError, WorkerPeer, actor_object, creation, returned
-from rayd.core.effect import Dial, Effect, Effects, SendPart, StartWorker, TakeBack
+from rayd.core.effect import Audit, Dial, Effect, Effects, SendPart, StartWorker, TakeBack
 from rayd.core.event import Event, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.node import Node
 from rayd.store.arena import Arena
@@ -51,6 +51,7 @@ class World:
     Attributes:
         others: effects of the rarer kind that no one has looked at.
         starting: workers that were asked for and not started.
+        audits: lines for the log.
         trace: everything the core ever asked for, in order.
         memory: the bytes of its store.
         waits: requests may have to wait for a head that has gone.
@@ -80,6 +81,7 @@ class World:
         self.mailboxes: dict[int, WorkerPeer] = {}
         self.others: list[Effect] = []
         self.starting: list[StartWorker] = []
+        self.audits: list[str] = []
         self.trace: list[tuple[str, int, Any]] = []
         self.waits: Callable[[], bool] = lambda: False
         self.snatches: Callable[[], bool] = lambda: False
@@ -121,6 +123,9 @@ class World:
                 if worker is not None and worker.alive:
                     self._mail(worker, bodies)
             for effect in others:
+                if isinstance(effect, Audit):
+                    self.audits.append(effect.text)
+                    continue
                 self.trace.append(("do", 0, effect))
                 if isinstance(effect, SendPart):
                     part = bytes(self.memory[effect.offset : effect.offset + effect.size])
