@@ -157,6 +157,8 @@ class Placement:
         members = [member for member in self.cluster.living() if spec.nodes is None or member.number in spec.nodes]
         if not members or any(member.could(demand) for member in members):
             return ""
+        if any(member.could(demand) for member in self.cluster.living() if not self._speaks(member, spec)):
+            return f"The {what} cannot be scheduled: {self._why_strange(spec)}. It stays pending until there is one."
         missing = largest([member.totals for member in members], demand)
         if missing:
             return unsatisfiable(what, missing, len(members))

@@ -287,7 +287,7 @@ class Daemon:
                 f" daemon with Python {theirs}: `rayd stop`, then `rayd start --head` in that environment.",
             )
         self._connections[connection.number] = connection
-        info["peer"] = connection.peer
+        info["peer"] = "" if connection.peer_pid else connection.peer
         if kind == "driver":
             self._watch(connection)
         self.feed(Connected(connection.number, kind, info, connection.worker, connection.scope))

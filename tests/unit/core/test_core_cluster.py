@@ -11,6 +11,7 @@ from rayd.core.channels import home_of_job, job_id
 from rayd.core.effect import StopDaemon
 from rayd.core.event import Connected
 from rayd.core.offload import check_rows
+from rayd.core.resources import Ledger
 from rayd.ids import home_of, home_of_actor, nonce, return_id
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
@@ -195,3 +196,16 @@ def test_what_only_a_node_with_another_python_has_waits_for_one_of_its_own(net: 
     settle(net)
     assert not busy(net, 0)
     assert not busy(net, 2)
+
+
+def test_what_another_python_keeps_from_its_resources_is_told_so(net: Net) -> None:
+    versions(net, "3.11.7", "3.12.1", "3.12.1")
+    for play in net.plays.values():
+        play.world.node.neighbours.cluster.members[0].totals = Ledger({"CPU": 1})
+    driver = at(net, 0).world.driver(python="3.11.7")
+    logs = at(net, 0).world.tool("logs", job=driver.job)
+    driver.submit(driver.spec("wide", cpus=2))
+    settle(net)
+    ((_, _, text),) = logs.take(m.EVENT)
+    assert "runs Python 3.11, and functions cannot travel" in text
+    assert "It stays pending" in text
