@@ -294,7 +294,10 @@ def _journal(given: str | None, environment: Environment, host: str, port: int) 
     if given is not None:
         if not given:
             raise ConfigError("journal", given, 'is empty; give a file, a redis:// URL, or "none" for no journal')
-        return "" if given == "none" else given if "://" in given else os.path.abspath(given)
+        scheme, colon, _ = given.partition("://")
+        if colon and scheme not in ("redis", "rediss"):
+            raise ConfigError("journal", given, "is no journal; give a file, redis:// or rediss:// URL, or none")
+        return "" if given == "none" else given if colon else os.path.abspath(given)
     folder = os.path.dirname(os.path.abspath(environment.token_path()))
     return os.path.join(folder, f"journal-{host}-{port}.sqlite") if port else ""
 

@@ -176,3 +176,29 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "ray").mkdir()
     os.chown(tmp_path / "ray", 12345, 12345)
     assert Environment(temp_root=str(tmp_path)).temp_dir() == f"{tmp_path}/ray-0"
+
+
+@pytest.mark.parametrize(
+    ("given", "head", "why"),
+    [("ftp://host", True, "is no journal"), ("", True, "is empty"), ("/a/file", False, "is for the head")],
+)
+def test_what_is_no_journal_is_refused(given: str, head: bool, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as raised:
+        Config.make(environment=Environment(), head=head, journal=given)
+    assert raised.value.flag == "--journal"
+
+
+def test_a_head_that_can_be_found_again_has_a_journal_beside_its_token(tmp_path: Path) -> None:
+    environment = Environment(token_file=str(tmp_path / "token"))
+
+    def journal(**given: Any) -> tuple[str, bool]:
+        config = Config.make(environment=environment, **given)
+        return config.journal, config.journal_kept
+
+    assert journal(port=7000) == (f"{tmp_path}/journal-127.0.0.1-7000.sqlite", False)
+    assert journal(port=0) == ("", False)
+    assert journal(head=False, join="127.0.0.1:7000", port=7001) == ("", False)
+    assert journal(embedded_pid=1) == ("", False)
+    assert journal(journal="none") == ("", True)
+    assert journal(journal="rediss://host", port=0) == ("rediss://host", True)
+    assert journal(journal=f"{tmp_path}/x") == (f"{tmp_path}/x", True)
