@@ -16,10 +16,11 @@ from rayd.core.effect import Fetch, StopFetch
 from rayd.core.member import Member
 from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
-from rayd.core.state import NodeState
+from rayd.core.sharing import SHARED_FROM
+from rayd.core.state import Conn, NodeState
 from rayd.errors import NODE_DIED, OBJECT_LOST, Fault, fault
 from rayd.ids import ACTOR_OBJECT_SUFFIX, home_of
-from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, RELEASE, STORED, WANT
+from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, RELEASE, SEEK, SOUGHT, STORED, WANT
 
 # How often the bytes of an object are asked for before it is given up while the other node seems to live.
 TRIES_MAX: Final = 3
@@ -35,9 +36,11 @@ class Pull:
         number: by which ``Fetch`` and ``Fetched`` name the attempt under way.
         wanted: somebody still waits for them.
         tries: how often they have been asked for.
+        sought: it was asked where they are to be had.
+        source: number of the node from which they come; None as long as that is not known.
     """
 
-    __slots__ = ("conn", "number", "offset", "oid", "size", "tries", "wanted")
+    __slots__ = ("conn", "number", "offset", "oid", "size", "sought", "source", "tries", "wanted")
 
     def __init__(self, oid: bytes, conn: int, offset: int, size: int) -> None:
         self.oid = oid
@@ -47,6 +50,8 @@ class Pull:
         self.number = 0
         self.wanted = True
         self.tries = 0
+        self.sought = False
+        self.source: int | None = None
 
 
 class Foreign:
@@ -62,6 +67,7 @@ class Foreign:
         self.channels = channels
         self.source: dict[bytes, int] = {}
         self.lose: Callable[[bytes, str], bool] = lambda oid, where: False  # whether it can be made again
+        self.shared_from = SHARED_FROM  # bytes
         self._asked: dict[bytes, None] = {}
         self._pulls: dict[bytes, Pull] = {}
         self._under_way: dict[int, Pull] = {}  # also those that are to be given up
@@ -113,7 +119,11 @@ class Foreign:
         if oid in self._asked:
             del self._asked[oid]
         pull = self._pulls.pop(oid, None)
-        if pull is not None:
+        if pull is not None and pull.source is None:
+            del self._under_way[pull.number]
+            self._objects.arena.free(pull.offset)
+            self._say_sought(pull, ok=False)
+        elif pull is not None:
             pull.wanted = False
             self.state.effects.others.append(StopFetch(pull.number))
 
@@ -210,6 +220,11 @@ class Foreign:
 
     # ---- bytes -------------------------------------------------------------------------------------------------------
 
+    def _may_try_again(self, pull: Pull, why: Fault) -> bool:
+        """Whether the bytes may be had after all; somebody else is named then if it was not who told of them."""
+        home = self.channels.by_conn[pull.conn].member.number
+        return pull.source != home or (why["code"] == NODE_DIED and pull.tries < TRIES_MAX)
+
     def _pull(self, oid: bytes, entry: Entry, conn: int) -> None:
         size = entry.data[-1]
         offset = self._objects.arena.allocate(size)
@@ -224,12 +239,36 @@ class Foreign:
         pull.tries += 1
         pull.number, self._next = self._next, self._next + 1
         self._under_way[pull.number] = pull
-        address = self.channels.by_conn[pull.conn].member.address
-        self.state.effects.others.append(Fetch(pull.number, address, pull.oid, pull.offset, pull.size))
+        pull.source, pull.sought = None, pull.size >= self.shared_from
+        if pull.sought:
+            self.state.effects.sends[pull.conn].append((SEEK, pull.oid))
+        else:
+            self._fetch(pull, self.channels.by_conn[pull.conn].member)
+
+    def _fetch(self, pull: Pull, member: Member) -> None:
+        pull.source = member.number
+        self.state.effects.others.append(Fetch(pull.number, member.address, pull.oid, pull.offset, pull.size))
+
+    def told_source(self, conn: Conn, message: Any) -> None:
+        """SOURCE: an object is to be had from a node."""
+        _, oid, number = message
+        pull = self._pulls.get(oid)
+        if pull is None or pull.conn != conn.conn or pull.source is not None:  # it was not wanted any more
+            return
+        member = self.channels.cluster.members.get(number)
+        if member is None or not member.alive or number == self.state.number:
+            member = self.channels.by_conn[conn.conn].member
+        self._fetch(pull, member)
+
+    def _say_sought(self, pull: Pull, *, ok: bool) -> None:
+        if pull.sought and pull.conn in self.state.conns:
+            pull.sought = False
+            self.state.effects.sends[pull.conn].append((SOUGHT, pull.oid, ok))
 
     def fetched(self, number: int, why: Fault | None) -> None:
         """The bytes have come, or cannot be had."""
         pull = self._under_way.pop(number)
+        self._say_sought(pull, ok=why is None and pull.wanted)
         if not pull.wanted:
             self._objects.arena.free(pull.offset)
             return
@@ -240,7 +279,7 @@ class Foreign:
             self._objects.fill_at(pull.oid, pull.offset, pull.size)
             if self.channels.by_conn[pull.conn].member.draining:
                 self._let_go_there(pull.oid)
-        elif why["code"] == NODE_DIED and pull.tries < TRIES_MAX:
+        elif self._may_try_again(pull, why):
             self._ask(pull)
         else:
             self._objects.arena.free(pull.offset)

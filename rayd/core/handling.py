@@ -57,6 +57,8 @@ class ObjectMessages:
 
     def _on_release(self, conn: Conn, message: Any) -> None:
         check_ids(message[1])
+        if self.neighbours.sharing.shares:
+            self.neighbours.sharing.released(conn.conn, message[1])
         self.objects.release(conn.conn, message[1])
 
     def _on_want(self, conn: Conn, message: Any) -> None:

@@ -17,6 +17,7 @@ from rayd.core.lineage import Lineage
 from rayd.core.member import Member
 from rayd.core.objects import Entry
 from rayd.core.offload import Offload
+from rayd.core.sharing import Sharing
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec
 from rayd.ids import home_of, home_of_actor
@@ -46,6 +47,7 @@ class Neighbours:
         jobs.on_orphaned = self.channels.tell_ended
         jobs.on_abandoned = lambda job: self.offload.end_abandoned(job)  # noqa: PLW0108
         self.foreign = Foreign(state, self.channels)
+        self.sharing = Sharing(state, self.channels)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
         self.on_change: Callable[[Member], None] = lambda member: None
@@ -79,6 +81,9 @@ class Neighbours:
             m.HOSTED: self.hosting.told,
             m.UNHOST: self.guests.unhost,
             m.ENDED: self._on_ended,
+            m.SEEK: self.sharing.seek,
+            m.SOURCE: self.foreign.told_source,
+            m.SOUGHT: self.sharing.sought,
             m.VIEW: self.cluster.view,
             m.MEMBERS: self.cluster.told,
             m.FAR_VALUE: lambda conn, message: self.foreign.value(conn.conn, *message[1:]),
@@ -121,6 +126,7 @@ class Neighbours:
     def disconnected(self, conn: Conn, why: str, how: str) -> None:
         """A node's connection has ended."""
         self.cluster.gone(conn.conn, why, how)
+        self.sharing.lost(conn.conn)
         channel = self.channels.closed(conn.conn)
         if channel is not None:
             self._end_channel(channel)
@@ -223,5 +229,6 @@ class Neighbours:
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
         self.foreign.check()
+        self.sharing.check()
         self.offload.check()
         self.lineage.check()

@@ -366,6 +366,8 @@ class Node:
         """Nobody refers to an object any more. Returns True to keep its entry all the same."""
         if self.neighbours.lineage.records:
             self.neighbours.lineage.freed(oid)
+        if self.neighbours.sharing.shares:
+            self.neighbours.sharing.freed(oid)
         if oid in self.neighbours.foreign.source:
             self.neighbours.foreign.let_go(oid)
             return False

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -47,12 +47,10 @@ from rayd.core.event import (
     Join,
     Linked,
     Received,
-    Recover,
     TakenBack,
     Tick,
     WorkerExited,
     WorkerStarted,
-    Written,
 )
 from rayd.core.node import Node
 from rayd.errors import SHUTDOWN, VERSION, Fault, fault
@@ -62,8 +60,6 @@ from rayd.shell.door import Door
 from rayd.shell.errors import StartError
 from rayd.shell.fetcher import Fetcher
 from rayd.shell.fork_server import ForkServer
-from rayd.shell.journal.store import JournalError
-from rayd.shell.journal.writer import JournalWriter
 from rayd.shell.link import Link
 from rayd.shell.porter import Porter
 from rayd.shell.workers import Workers
@@ -71,6 +67,9 @@ from rayd.store.arena import Arena
 from rayd.store.segment import Segment, Toucher
 from rayd.wire.auth import Gate
 from rayd.wire.messages import DATA, LOG, REPLY, Message
+
+if TYPE_CHECKING:
+    from rayd.shell.journal.keeper import JournalKeeper
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 # Fresh store memory is touched this far ahead of the highest byte ever handed out: first touch is some 30 times slower
@@ -118,7 +117,7 @@ class Daemon:
         self._due = 0
         self._dropped: dict[int, int] = {}
         self._touched = 0
-        self._journal: JournalWriter | None = None
+        self._journal: JournalKeeper | None = None
         self._recovered: dict[str, int] = {}
 
     # ---- events in, effects out --------------------------------------------------------------------------------------
@@ -347,7 +346,10 @@ class Daemon:
     async def serve(self, announce: Callable[[dict[str, Any]], None], door: Door | None) -> str:
         """Serve until stopped; returns the reason."""
         if self.config.journal:
-            self._open_journal()
+            from rayd.shell.journal.keeper import JournalKeeper  # a program's own daemon has no use for SQLite
+
+            self._journal = JournalKeeper(self.config.journal, self.loop, self.feed, self.stop)
+            self._journal.recover()
         path = self.session.socket(sessions.DAEMON_SOCKET)
         server = await self.loop.create_unix_server(self.accept, path, backlog=1024)
         os.chmod(path, 0o600)
@@ -387,39 +389,7 @@ class Daemon:
             self.toucher.close()
             self.segment.close()
             if self._journal is not None:
-                self._close_journal(self._journal)
-
-    def _open_journal(self) -> None:
-        from rayd.shell.journal.open import open_journal  # a program's own daemon has no use for SQLite
-
-        try:
-            store = open_journal(self.config.journal)
-            rows = store.load()
-        except JournalError as error:
-            raise StartError(str(error)) from None
-        self._journal = JournalWriter(store, self._written)
-        self.feed(Recover(rows))
-
-    def _written(self, number: int, why: Fault | None) -> None:
-        """In the thread of the journal."""
-        self.loop.call_soon_threadsafe(self._take_written, number, why)
-
-    def _take_written(self, number: int, why: Fault | None) -> None:
-        if why is not None:
-            print(why["message"], file=sys.stderr, flush=True)
-            if why.get("taken"):
-                self.stop(why["message"])
-        self.feed(Written(number, why))
-
-    def _close_journal(self, journal: JournalWriter) -> None:
-        journal.close()
-        try:
-            if self.stopped.done() and not self.config.journal_kept:
-                journal.store.clear()
-            else:
-                journal.store.close()
-        except JournalError as error:
-            print(error, file=sys.stderr, flush=True)
+                self._journal.close(forget=self.stopped.done() and not self.config.journal_kept)
 
     def _watch_owner(self) -> int | None:
         """End with the driver that owns this daemon, however it ends."""

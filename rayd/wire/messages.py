@@ -86,6 +86,9 @@ RESERVED: Final = 50  # (group_id, attempt, ok, free map)
 GROUP: Final = 51  # (group_id, notice map)  the head to a member: what has become of a placement group
 DRAIN: Final = 52  # (seconds)  the head to a member: end when nothing is left, or when they are over; 0 for any time
 ENDED: Final = 53  # ()  the driver has gone, but not all that it leaves: end what nobody wants any more
+SEEK: Final = 54  # (oid)  where is a large object to be had? -> SOURCE
+SOURCE: Final = 55  # (oid, number)  from that node
+SOUGHT: Final = 56  # (oid, ok)  it has come from there, or not; or it is not wanted any more
 UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
@@ -161,6 +164,9 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     UNHOST: _variants(bytes),
     DRAIN: _variants((int, float)),
     ENDED: _variants(),
+    SEEK: _variants(bytes),
+    SOURCE: _variants(bytes, int),
+    SOUGHT: _variants(bytes, bool),
     RESERVE: _variants(bytes, int, list),
     RESERVED: _variants(bytes, int, bool, dict),
     GROUP: _variants(bytes, dict),

@@ -115,6 +115,7 @@ class Net:
         world.dial = lambda dial: self._dial(world, dial)
         world.deliver = self.deliver_alone
         world.waits = lambda: HEAD_ADDRESS not in self.plays or world.node.neighbours.cluster.absence is not None
+        world.node.neighbours.foreign.shared_from = 1
         world.now = max([world.now, *(play.world.now for play in self.plays.values())])
         world.step(event)
         self.plays[address] = Play(world)
