@@ -126,7 +126,12 @@ FENCED = """
         note("once")
         wait_for("go", 1)
 
-    @ray.remote(num_cpus=0.1, max_restarts=1, scheduling_strategy=rather_there)
+    @ray.remote(num_cpus=1, resources={"near": 1})
+    def fills():
+        note("filled")
+        wait_for("placed", 1)
+
+    @ray.remote(num_cpus=0.5, max_restarts=1)
     class Beating:
         def __init__(self):
             threading.Thread(target=self.beat, daemon=True).start()
@@ -142,13 +147,26 @@ FENCED = """
         def node(self):
             return ray.get_runtime_context().get_node_id()
 
+    filling = fills.remote()  # so that the actor, which may run anywhere, has its first life on the other node
+    wait_for("filled", 1)
     beating, fragile = Beating.remote(), Fragile.remote()
     assert ray.get([beating.node.remote(), fragile.node.remote()]) == [there, there]
+    note("placed")
+    ray.get(filling)
     retried, single = [again.remote() for _ in range(4)], once.remote()
     wait_for("again", 4)
     wait_for("once", 1)
     print("ready", flush=True)
 
+    home = there  # of the actor, which is called all the time
+    while home == there:
+        try:
+            home = ray.get(beating.node.remote())
+        except ray.exceptions.ActorUnavailableError:
+            pass
+        time.sleep(0.02)
+    assert home == here
+    print("restarted", flush=True)
     try:
         ray.get(single)
     except ray.exceptions.NodeDiedError as error:
@@ -157,13 +175,6 @@ FENCED = """
         ray.get(fragile.node.remote())
     except ray.exceptions.ActorDiedError as error:
         print("fragile", " ".join(str(error).split()), flush=True)
-    while True:
-        try:
-            assert ray.get(beating.node.remote()) == here
-            break
-        except ray.exceptions.ActorUnavailableError:
-            time.sleep(0.02)
-    print("restarted", flush=True)
     note("go")
     assert ray.get(retried) == [here] * 4
     print("again", flush=True)

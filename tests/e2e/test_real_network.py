@@ -195,7 +195,7 @@ def parts_for_good(made: Cluster, cut: Callable[[], object]) -> Measured:
     measured["until the head took it for dead"] = since(start)
     assert TAKEN_FOR_DEAD_S > since(start) > FENCED_S
     assert f"nothing was heard from the head of the cluster at {made.head.address} for 30 s" in log_of(made.node)
-    for what in ("once", "fragile", "restarted", "again"):
+    for what in ("restarted", "once", "fragile", "again"):
         told = running.says(what)
         measured[f"until told of {what}"] = since(start)
         assert what not in ("once", "fragile") or made.node.node_id in told
@@ -305,7 +305,7 @@ def test_a_worker_is_killed(folder: Path) -> Measured:
         pid = int(running.says("resting"))
         start = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        assert "killed by SIGKILL" in running.says("told")
+        assert "it was ended by SIGKILL" in running.says("told")
         return {"until the driver knew why": since(start)}
 
 
