@@ -36,8 +36,8 @@ BYTES_MAX_OF_A_PACKET: Final = 1500
 _numbers: Final = itertools.count()
 
 
-class NoNamespacesError(RuntimeError):
-    """Hosts cannot be made here; the text is what the system said."""
+class NotHereError(RuntimeError):
+    """This system does not have what a test needs; the text says what that is."""
 
 
 class Host:
@@ -123,7 +123,7 @@ class Network:
         count: of the hosts.
 
     Raises:
-        NoNamespacesError: the system does not let us make any.
+        NotHereError: the system does not let us make any.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -135,7 +135,7 @@ class Network:
                 ends.append(self.hosts[-1].plug_in())
         except (OSError, subprocess.SubprocessError) as error:
             self._remove_hosts()
-            raise NoNamespacesError(getattr(error, "stderr", "") or str(error)) from error
+            raise NotHereError(f"no hosts can be made: {getattr(error, 'stderr', '') or error}") from error
         else:
             places = [f"{host.address}={end}" for host, end in zip(self.hosts, ends, strict=True)]
             command = [sys.executable, str(Path(__file__).with_name("wire.py")), *places]

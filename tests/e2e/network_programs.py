@@ -92,6 +92,39 @@ STEADY = """
     print("all once", flush=True)
 """
 
+# Moves large objects both ways without a pause, until its stdin says that it is enough.
+MOVES = """
+    import hashlib, sys, threading, time
+    import numpy as np
+    import ray
+
+    ray.init()
+
+    @ray.remote(max_retries=0, resources={"far": 0.1}, num_cpus=0.1)
+    def make(seed):
+        return np.random.default_rng(seed).bytes(20_000_000)
+
+    @ray.remote(max_retries=0, resources={"far": 0.1}, num_cpus=0.1)
+    def digest(data):
+        return hashlib.sha256(data).hexdigest()
+
+    def listen():
+        sys.stdin.readline()
+        enough.set()
+
+    enough = threading.Event()
+    threading.Thread(target=listen, daemon=True).start()
+    expected = [hashlib.sha256(np.random.default_rng(seed).bytes(20_000_000)).hexdigest() for seed in range(3)]
+    while not enough.is_set():
+        for seed in range(3):
+            began = time.time()
+            data = ray.get(make.remote(seed))
+            assert hashlib.sha256(data).hexdigest() == expected[seed]
+            assert ray.get(digest.remote(data)) == expected[seed]
+            print("answered", began, flush=True)
+    print("all once", flush=True)
+"""
+
 # Has all kinds of things on the node with resource "far", and is told of each what becomes of it when that node goes.
 FENCED = """
     import os, sys, threading, time
