@@ -40,6 +40,10 @@ class NotHereError(RuntimeError):
     """This system does not have what a test needs; the text says what that is."""
 
 
+class CommandError(RuntimeError):
+    """A command failed; the text is what it has written."""
+
+
 class Host:
     """A network namespace, with programs and at most one daemon at a time.
 
@@ -133,9 +137,9 @@ class Network:
             for number in range(1, count + 1):
                 self.hosts.append(Host(f"10.0.0.{number}", folder / f"h{number}", folder / "token"))
                 ends.append(self.hosts[-1].plug_in())
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, CommandError) as error:
             self._remove_hosts()
-            raise NotHereError(f"no hosts can be made: {getattr(error, 'stderr', '') or error}") from error
+            raise NotHereError(f"no hosts can be made: {error}") from error
         else:
             places = [f"{host.address}={end}" for host, end in zip(self.hosts, ends, strict=True)]
             command = [sys.executable, str(Path(__file__).with_name("wire.py")), *places]
@@ -199,9 +203,9 @@ def _run(*command: str, env: dict[str, str] | None = None) -> str:
     """The output of a command.
 
     Raises:
-        AssertionError: it failed.
+        CommandError: it failed.
     """
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
     if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stdout + done.stderr)
+        raise CommandError(f"{' '.join(command)}: {(done.stdout + done.stderr).strip()}")
     return done.stdout
