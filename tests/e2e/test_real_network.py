@@ -296,7 +296,9 @@ def test_everything_crosses_a_slow_network(folder: Path) -> Measured:
 def test_everything_crosses_a_network_that_loses_packets(folder: Path) -> Measured:
     with cluster(folder) as made:
         made.network.everywhere(loss=0.01)
-        return everything_crosses(made, 20_000_000)
+        measured = everything_crosses(made, 20_000_000)
+        assert made.network.everywhere(loss=0.0)["lost"] > 100, "too few to tell anything"
+        return measured
 
 
 # ---- what is killed --------------------------------------------------------------------------------------------------
