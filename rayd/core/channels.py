@@ -122,12 +122,12 @@ class Channels:
         return channel
 
     def give_up(self, member: Member) -> None:
-        """A node has begun anew: the channels to what it was before lead nowhere, even if they have not ended yet."""
+        """A node has died or begun anew: the channels to what it was lead nowhere, even if they have not ended yet."""
         for channel in self.by_conn.values():
             if channel.member is member:
                 if self._by_name.get((channel.job, member.number)) is channel:
                     del self._by_name[channel.job, member.number]
-                self.state.effects.others.append(CloseConnection(channel.conn))
+                self.state.effects.others.append(CloseConnection(channel.conn, flush=False))
 
     def end_job(self, job: bytes) -> None:
         """Nothing of a job goes on here: whom we have drawn into it hears so."""

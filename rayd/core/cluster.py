@@ -46,7 +46,7 @@ class Cluster:
     Attributes:
         head_conn: our connection to the head; 0 in the head itself, and while there is none.
         absence: set while the head has gone and may come back.
-        on_return: called when it is back, with the member that it was if it has begun anew.
+        on_return: called when it is back.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Cluster:
         self.on_beat: Callable[[], None] = lambda: None
         self._head_heard_at = 0
         self.absence: Absence | None = None
-        self.on_return: Callable[[Member | None], None] = lambda former: None
+        self.on_return: Callable[[], None] = lambda: None
         self._head_address = ""
         self._head_returns = False
         self._highest = HEAD  # number given so far
@@ -299,7 +299,7 @@ class Cluster:
             del self.members[HEAD]
         self._take(welcome["members"])
         self.tell_again()
-        self.on_return(former)
+        self.on_return()
         self._tell_drivers(f"The head of the cluster is back after {seconds:.1f} s.")
 
     def _tell_drivers(self, text: str) -> None:
@@ -393,7 +393,7 @@ class Cluster:
         for member in silent:
             conn = self.conn_of(member.number)
             if conn:
-                self.state.effects.others.append(CloseConnection(conn))
+                self.state.effects.others.append(CloseConnection(conn, flush=False))
                 self.gone(conn)
             else:  # it has not come back to this head
                 self._died(member)

@@ -113,9 +113,15 @@ class Write(NamedTuple):
 
 
 class CloseConnection(NamedTuple):
-    """Flush what was sent, then close."""
+    """Close a connection.
+
+    Attributes:
+        conn: its number.
+        flush: what was sent is to arrive; else nobody is there to receive it.
+    """
 
     conn: int
+    flush: bool = True
 
 
 class StopDaemon(NamedTuple):

@@ -147,15 +147,15 @@ class Neighbours:
             elif self.channels.by_conn[job.driver].ended and not job.ended:
                 self.jobs.ended(channel.job)
 
-    def _on_head_back(self, former: Member | None) -> None:
-        """There is a head again; if it is not the ``former`` one, that has died with all that it ran."""
-        if former is not None:
-            self.channels.give_up(former)
+    def _on_head_back(self) -> None:
+        """There is a head again."""
         self.on_head_back()
         self.far_calls.go_on()
 
     def _on_change(self, member: Member) -> None:
         """A node has come or gone."""
+        if not member.alive:  # a network that is cut would hide it for longer
+            self.channels.give_up(member)
         self.on_change(member)
         alone = next(self.cluster.others(), None) is None
         self.tasks.leases.overflow = None if alone else self._overflow

@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any, Final, Protocol, cast
 
 from rayd.errors import NOT_PROVEN, VERSION, Fault, fault
+from rayd.shell.silence import notice_silence
 from rayd.wire.auth import Gate, NotProvenError
 from rayd.wire.frame import FRAME_BYTES_MAX, HELLO_BYTES_MAX, Framer, ProtocolError, encode, encode_many
 from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
@@ -89,6 +90,11 @@ class Speaker(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close now: the peer is known to be dead."""
+        if self._transport is not None:
+            self._transport.abort()
+
 
 class Hub(Protocol):
     """What a connection tells the daemon."""
@@ -148,6 +154,7 @@ class Connection(Speaker):
         if self._gate is not None:
             peer = transport.get_extra_info("peername") or ("?", 0)
             self.peer = f"{peer[0]}:{peer[1]}"
+            notice_silence(sock)
             if self._porter is not None:
                 self._porter.arrived(self)
         elif sock.family == socket.AF_UNIX and not self.worker:
@@ -219,11 +226,6 @@ class Connection(Speaker):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode((REFUSED, why)))
             self._transport.close()
-
-    def abort(self) -> None:
-        """Close now: the peer is known to be dead."""
-        if self._transport is not None:
-            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.scope and self._porter is not None:

@@ -225,7 +225,7 @@ class Daemon:
             case CloseConnection():
                 connection = self._connections.get(effect.conn)
                 if connection is not None:
-                    connection.close()
+                    (connection.close if effect.flush else connection.abort)()
             case StopDaemon():
                 self.stop(effect.reason)
 

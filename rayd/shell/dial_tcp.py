@@ -10,14 +10,13 @@ from typing import Final
 from rayd.config import Environment
 from rayd.shell import token_file
 from rayd.shell.dial import Stream, Target, UnreachableError
+from rayd.shell.silence import notice_silence
 from rayd.wire import auth
 from rayd.wire.frame import Framer, ProtocolError, encode
 from rayd.wire.messages import REFUSED, Message
 from rayd.wire.secret import CHALLENGE_BYTES, Key
 
 HANDSHAKE_S: Final = 10.0
-# A network that swallows everything is noticed after this long.
-SILENCE_S: Final = 30
 _UNBOUND: Final = b""
 
 
@@ -91,15 +90,6 @@ def _first_message(stream: Stream) -> Message:
             raise ProtocolError("it closed the connection without an answer")
         for message in framer.feed(data):
             return message
-
-
-def notice_silence(sock: socket.socket) -> None:
-    """Let the kernel end a connection whose other side cannot be reached any more, and send what is small at once."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S // 3)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_S // 6)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
 
 
 def is_loopback(host: str) -> bool:

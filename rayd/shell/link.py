@@ -9,7 +9,8 @@ from typing import Any, cast
 from rayd.config import Environment
 from rayd.shell import token_file
 from rayd.shell.connection import Hub, Speaker
-from rayd.shell.dial_tcp import HANDSHAKE_S, is_loopback, notice_silence
+from rayd.shell.dial_tcp import HANDSHAKE_S, is_loopback
+from rayd.shell.silence import notice_silence
 from rayd.wire.auth import NotProvenError, Visitor
 from rayd.wire.frame import Framer, ProtocolError, encode, encode_many
 from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, WELCOME, Message
@@ -141,6 +142,11 @@ class Link(Speaker):
         """Flush and close, now or as soon as the connection stands."""
         self._closed = True
         super().close()
+
+    def abort(self) -> None:
+        """Close now, or as soon as the connection stands."""
+        self._closed = True
+        super().abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,9 +57,12 @@ class Program:
         folder: where its source and its output lie.
         source: may be indented.
         environment: further variables.
+        prefix: what its command line begins with, if another program is to start it.
     """
 
-    def __init__(self, folder: Path, source: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, source: str, environment: Mapping[str, str] | None = None, *, prefix: Sequence[str] = ()
+    ) -> None:
         number = len(list(folder.glob("program*.py")))
         self.path = folder / f"program{number}.py"
         self.path.write_text(textwrap.dedent(source))
@@ -67,7 +70,7 @@ class Program:
         self._err = self.path.with_suffix(".err")
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(self.path)],
+                [*prefix, sys.executable, str(self.path)],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,

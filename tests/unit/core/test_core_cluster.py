@@ -8,7 +8,7 @@ import pytest
 from net import Net
 from play import Play
 from rayd.core.channels import home_of_job, job_id
-from rayd.core.effect import StopDaemon
+from rayd.core.effect import CloseConnection, StopDaemon
 from rayd.core.event import Connected
 from rayd.core.offload import check_rows
 from rayd.core.resources import Ledger
@@ -113,6 +113,20 @@ def test_a_node_that_is_cut_off_ends_before_it_is_taken_for_dead(net: Net) -> No
     assert head.node.neighbours.cluster.members[1].alive
     head.wait_ms(5_000)
     assert not head.node.neighbours.cluster.members[1].alive
+
+
+def test_what_was_given_to_a_node_is_lost_when_that_is_taken_for_dead(net: Net) -> None:
+    play = at(net, 0)
+    driver, head = play.clients[1].peer, play.world
+    for _ in range(2):
+        driver.submit(driver.spec("wide", cpus=2))
+    settle(net)
+    (channel,) = head.node.neighbours.channels.by_conn
+    for _ in range(35):
+        head.wait_ms(1_000)
+    assert CloseConnection(channel, flush=False) not in head.take(CloseConnection)
+    head.wait_ms(2_000)
+    assert CloseConnection(channel, flush=False) in head.take(CloseConnection)
 
 
 @pytest.mark.parametrize(
