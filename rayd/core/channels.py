@@ -57,6 +57,11 @@ class Channel:
         self.stands = False
         self.ended = False
 
+    def gone(self) -> str:
+        """Where it led, and that it has ended, in words."""
+        how = "to which the connection has ended" if self.member.alive else "which has died"
+        return f"{self.member.title()}, {how}"
+
 
 class Channels:
     """All channels of a node.

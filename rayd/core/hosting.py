@@ -177,5 +177,5 @@ class Hosting:
                 continue
             if self.state.is_abandoned(actor.creation):
                 actor.restarts_left = 0
-            why = died(actor, f"it ran on {channel.member.title()}, which has died or cannot be reached any more")
+            why = died(actor, f"it ran on {channel.gone()}")
             self._lost(actor, why, self._take_back(channel, actor.aid), [])

@@ -273,7 +273,7 @@ class Offload:
             if not channel.stands and task.actor is None:  # it has not been given to anybody
                 self.tasks.queue_again(task)
                 continue
-            gone = f"{channel.member.title()}, which has died or cannot be reached any more"
+            gone = channel.gone()
             if task.actor is not None:
                 text = f"The call {task.spec.name} failed: its actor was on {gone}. Create the actor again."
                 why = fault(ACTOR_DIED, text, actor_id=task.actor.hex())
