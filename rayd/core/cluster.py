@@ -64,6 +64,7 @@ class Cluster:
         self.members: dict[int, Member] = {}
         self._on_change = on_change
         self._conns: dict[int, int] = {}  # in the head: member number by connection
+        self._enlisted: dict[int, int] = {}  # the same of those whose WELCOME has not been sent: nothing precedes that
         self._told: dict[str, Any] = {}
         self._told_at = 0
         self._changed: dict[int, Member] = {}
@@ -139,13 +140,13 @@ class Cluster:
             raise ProtocolError("a node joins at the head of a cluster; this is another node")
         info = conn.info
         if "number" in info:
-            self._conns[conn.conn] = self._known_again(info).number
+            self._enlisted[conn.conn] = self._known_again(info).number
             return
         number = self._highest + 1
         if number >= NODES_MAX:
             raise ProtocolError(f"a cluster has at most {NODES_MAX} nodes")
         Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)  # whether it can be one
-        self._highest = self._conns[conn.conn] = number
+        self._highest = self._enlisted[conn.conn] = number
         journal = self.state.journal
         journal.put(COUNTER, NODE.encode(), number)
         journal.put(NODE, _key(number), {"facts": info["facts"], "totals": info["totals"]})
@@ -157,13 +158,14 @@ class Cluster:
             raise ProtocolError(
                 "the head has taken this node for dead, and others may do its work by now; start a new one in its place"
             )
-        if member.number in self._conns.values():
+        if member.number in self._conns.values() or member.number in self._enlisted.values():
             raise ProtocolError("this node is connected already")
         return member
 
     def admit(self, conn: Conn) -> dict[str, Any]:
         """A node that was enlisted is a member from now on; returns what its WELCOME tells it."""
-        number, info = self._conns[conn.conn], conn.info
+        number, info = self._enlisted.pop(conn.conn), conn.info
+        self._conns[conn.conn] = number
         member = self.members.get(number)
         if member is None:
             member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
@@ -198,10 +200,11 @@ class Cluster:
             self._without_head(why, how)
             return
         number = self._conns.pop(conn, None)
-        if number in self.members:
+        enlisted = self._enlisted.pop(conn, None)
+        if number is not None:
             self._died(self.members[number])
-        elif number is not None:
-            self.state.journal.put(NODE, _key(number), None)
+        elif enlisted is not None and enlisted not in self.members:
+            self.state.journal.put(NODE, _key(enlisted), None)
 
     def _died(self, member: Member) -> None:
         member.alive = False
