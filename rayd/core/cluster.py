@@ -315,8 +315,8 @@ class Cluster:
     # ---- time --------------------------------------------------------------------------------------------------------
 
     def deadline(self) -> int | None:
-        """When ``beat`` is due, in ns; None in a cluster of one."""
-        if len(self.members) < 2 and self.is_head:
+        """When ``beat`` is due, in ns; None in a cluster of one, and before this node has been let in."""
+        if len(self.members) < 2 and (self.is_head or not self.members):
             return None
         if self.absence is not None and not self.head_conn:
             return self.absence.next_try
@@ -333,7 +333,7 @@ class Cluster:
         """Tell the others how we are, if it is time."""
         due = self.deadline()
         now = self.state.now
-        if due is None or now < due or (not self.is_head and not self.members):
+        if due is None or now < due:
             return
         self._told_at = now
         self._told = self.state.ledger.available()
