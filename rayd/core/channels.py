@@ -89,6 +89,7 @@ class Channels:
             "job_info": known.info,
             "namespace": known.namespace,
             "number": self.state.number,
+            "to": member.node_id,
         }
         self.state.effects.dials.append(Dial(conn, member.address, info))
         return self._add(Conn(conn, "node", info, job, 0), member)
@@ -96,6 +97,8 @@ class Channels:
     def accept(self, conn: Conn) -> None:
         """Another node has opened a channel."""
         info = conn.info
+        if bytes(info.get("to", self.state.node_id)) != self.state.node_id:
+            raise ProtocolError("there is another node at this address by now")
         member = self.cluster.members.get(int(info["number"]))
         if member is None:
             raise ProtocolError(f"there is no node number {info['number']} in this cluster")
