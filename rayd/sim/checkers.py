@@ -10,7 +10,7 @@ import msgpack
 
 from rayd.core.resources import UNITS_PER_ONE
 from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, CANCELLED, GROUP_REMOVED, NODE_DIED, OBJECT_LOST, WORKER_CRASHED
-from rayd.ids import TASK_ID_BYTES
+from rayd.ids import JOB_ID_BYTES, TASK_ID_BYTES
 from rayd.sim.violation import ViolationError
 from rayd.wire import messages as m
 
@@ -194,6 +194,7 @@ class Checkers:
         self.order = Order(self)
         self.actors = ActorRuns(self)
         self.harms: Counter[str] = Counter()
+        self._over: dict[bytes, None] = {}  # jobs whose drivers have gone: who still runs for one may hear of that
 
     def fails(self, checker: str, text: str) -> NoReturn:
         """What must not be is.
@@ -214,6 +215,8 @@ class Checkers:
 
     def justifies(self, code: str, tid: bytes, data: dict[str, Any]) -> None:
         """A call has ended with a fault: there must have been a reason."""
+        if code == CANCELLED and tid[-JOB_ID_BYTES:] in self._over:
+            return
         if not any(self.harms[kind] for kind in _CAUSES.get(code, ())):
             self.fails("causes", f"{tid.hex()} ended for no reason: {data}")
 
@@ -242,5 +245,7 @@ class Checkers:
 
     def process_ended(self, process: "Process") -> None:
         """A driver or worker has ended, however."""
+        if process.kind == "driver":
+            self._over[process.job] = None
         self.calls.process_ended(process)
         self.grants.ends(process)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 STORE_BYTES = 64 << 20
 # A refusal that honest nodes meet: one of the two was taken for dead, or has not heard yet of an end.
-_HONEST = ("has taken this node for dead", "has ended", "there is no node number", "is connected already")
+_HONEST = ("has taken this node for dead", "has ended", "there is no node number", "is connected already", "another node at this address")
 
 
 class Party(Protocol):

@@ -143,6 +143,7 @@ class Network:
         self.loss = 0.0
         self.hosts: dict[str, Host] = {}
         self.ends: dict[End, None] = {}
+        self._holding: dict[End, None] = {}  # those that hold something, also closed ones
         self.broken: list[End] = []  # ends whose other end has given up and could not say so
         self._cuts: list[Cut] = []
         self._rng = rng
@@ -213,6 +214,7 @@ class Network:
         assert other is not None
         if end.held or (self._cuts and self.is_cut(end.host.address, other.host.address)):
             end.held.append(item)
+            self._holding[end] = None
         else:
             self._launch(other, item, self.latency())
 
@@ -235,16 +237,18 @@ class Network:
         other = end.other
         if end.open and other is not None and cut in self._cuts and self._apart(end.host, other.host):
             end.held.clear()
+            self._holding.pop(end, None)
             end.end("the other machine cannot be reached", "")
             self.broken.append(other)
 
     def heal(self, cut: Cut) -> None:
         """Everything passes again."""
         self._cuts.remove(cut)
-        for end in list(self.ends):
-            if end.held and end.other is not None and not self.is_cut(end.host.address, end.other.host.address):
+        for end in list(self._holding):
+            if end.other is not None and not self.is_cut(end.host.address, end.other.host.address):
                 late = self._rng.randrange(SECOND_NS)
                 held, end.held = end.held, []
+                del self._holding[end]
                 for item in held:
                     self._launch(end.other, item, late)
         broken, self.broken = self.broken, []

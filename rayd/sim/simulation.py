@@ -19,8 +19,10 @@ from rayd.sim.workload import Driver
 # Everything that was asked for has ended so long after the last fault: a connection is given up after up to 40 s, a
 # node ends 30 s after it has lost its head, and so on once more for what was begun anew meanwhile.
 BOUND_NS: Final = 200 * SECOND_NS
-# Nothing is left so long after the last driver has gone.
+# Nothing is left so long after the last driver has gone, and so long after the last fault, since the death of a machine
+# may take 40 s to be noticed.
 SETTLE_NS: Final = 5 * SECOND_NS
+NOTICED_NS: Final = 50 * SECOND_NS
 
 
 class Report(NamedTuple):
@@ -60,6 +62,7 @@ class Simulation:
         self._plan = Random(f"{options.seed} workload")
         self.hosts = [self._host(number) for number in range(options.nodes)]
         self._pids = 0
+        self._repaired_at = 0
         self._left = options.tasks
         self._drivers: dict[Driver, None] = {}
         share = max(1, options.tasks // max(1, options.drivers))
@@ -113,6 +116,7 @@ class Simulation:
             self.clock.after(SECOND_NS, self.faults.begin)
             self._work()
             self.faults.end()
+            self._repaired_at = self.clock.now
             self._finish()
             self._settle()
         finally:
@@ -179,6 +183,8 @@ class Simulation:
     def _settle(self) -> None:
         """The drivers have gone, and with them everything; machines that are still down come back."""
         end = self.clock.now + SETTLE_NS
+        if self.options.faults:
+            end = max(end, self._repaired_at + NOTICED_NS)
         down = [host for host in self.hosts if host.daemon is None]
         for host in down:
             self.start_head() if host.is_head else self.faults.begin_anew(host)
