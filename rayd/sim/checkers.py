@@ -114,7 +114,9 @@ class Grants:
             whole = worker.daemon.totals.get(name, 1.0 if name.startswith("GPU ") else 0.0)
             if used[name] > round(whole * UNITS_PER_ONE):
                 where = worker.daemon.host.address
-                self._checkers.fails("no resource twice", f"{used[name]} units of {name} of {whole} are used at {where}")
+                self._checkers.fails(
+                    "no resource twice", f"{used[name]} units of {name} of {whole} are used at {where}"
+                )
 
     def blocked(self, worker: "WorkerProcess") -> None:
         """What it runs waits: others may have its CPUs, and when it goes on there may be a debt."""
@@ -227,7 +229,9 @@ class Checkers:
             if what == "add":
                 self.order.begins(worker, more[0], more[1])
 
-    def begins(self, worker: "WorkerProcess", tid: bytes, spec: dict[str, Any], args: list[Any], gpus: list[int]) -> None:
+    def begins(
+        self, worker: "WorkerProcess", tid: bytes, spec: dict[str, Any], args: list[Any], gpus: list[int]
+    ) -> None:
         """A task, a call or a constructor begins in a worker."""
         kind = spec["kind"]
         if kind == "actor":

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
 STORE_BYTES = 64 << 20
 # A refusal that honest nodes meet: one of the two was taken for dead, or has not heard yet of an end.
-_HONEST = ("has taken this node for dead", "has ended", "there is no node number", "is connected already", "another node at this address")
+_HONEST = (
+    "has taken this node for dead",
+    "has ended",
+    "there is no node number",
+    "is connected already",
+    "another node at this address",
+)
 
 
 class Party(Protocol):
@@ -130,8 +136,9 @@ class Daemon:
         detail = ""
         if type(event) is Received:
             detail = f"{event.conn} {' '.join([str(message[0]) for message in event.messages[:50]])}"
-        elif type(event) is not Tick:
-            detail = str(event[0])[:60] if isinstance(event[0], int | str) else ""
+        else:
+            first = next(iter(event), "")
+            detail = str(first)[:60] if isinstance(first, int | str) else ""
         self.sim.trace.line(self.clock.now, self.host.address, f"{type(event).__name__} {detail}")
 
     def _refuse(self, event: Event, error: ProtocolError) -> None:

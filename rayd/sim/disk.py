@@ -57,7 +57,7 @@ class Disk:
         else:
             self._keep(rows)
         daemon.feed(Written(rows[-1].number, why))
-        if daemon.alive and not self._under_way:
+        if not self._under_way:
             self._begin(daemon)
 
     def _keep(self, rows: list[Write]) -> None:

@@ -116,7 +116,9 @@ class Faults:
             return False
         self.sim.checkers.harm("node")
         host.die(silent=silent)
-        self.sim.clock.after(self.rng.randrange(MS_NS, 60 * SECOND_NS if silent else 20 * SECOND_NS), self.begin_anew, host)
+        self.sim.clock.after(
+            self.rng.randrange(MS_NS, 60 * SECOND_NS if silent else 20 * SECOND_NS), self.begin_anew, host
+        )
         return True
 
     def begin_anew(self, host: "Host") -> None:

@@ -165,9 +165,7 @@ class Network:
 
     def _apart(self, one: "Host", other: "Host") -> bool:
         """Whether two machines cannot have a conversation."""
-        return bool(self._cuts) and (
-            self.is_cut(one.address, other.address) or self.is_cut(other.address, one.address)
-        )
+        return bool(self._cuts) and (self.is_cut(one.address, other.address) or self.is_cut(other.address, one.address))
 
     # ---- connections -------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,12 @@
 A program is a generator: what it yields (``Sleep``, ``Get``, ``Ask``) is what it waits for.
 """
 
-
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgpack
 
 from rayd.ids import FIRST_RETURN, actor_object_id, return_id
-from rayd.sim.options import US_NS
 from rayd.wire import messages as m
 from rayd.wire.frame import Framer, encode_many
 from rayd.wire.messages import Message

@@ -16,7 +16,7 @@ def check_quiet(sim: "Simulation") -> None:
             raise ViolationError("quiet", f"there is no daemon at {host.address}")
         left = {name: what for name, what in _left(host.daemon).items() if what}
         if left:
-            raise ViolationError("quiet", f"left at {host.address}: {str(left):.2000}")
+            raise ViolationError("quiet", f"left at {host.address}: {left!s:.2000}")
 
 
 def _left(daemon: "Daemon") -> dict[str, object]:

@@ -129,15 +129,16 @@ class Simulation:
         head = self.hosts[0].address
         for host in self.hosts[1:]:
             self.clock.after(host.number * MS_NS, host.start, Join(head))
-        while not all(host.daemon is not None and (host.is_head or host.daemon.joined) for host in self.hosts):
-            self.clock.step()
+        for host in self.hosts[1:]:
+            while host.daemon is None or not host.daemon.joined:
+                self.clock.step()
 
     def _work(self) -> None:
-        """Drivers come as long as there is something left to do, and faults happen for their time."""
+        """Drivers come as long as there is something left to do, and there are faults."""
         end = self.clock.now + int(self.options.seconds * SECOND_NS)
         self._employ()
         while self._left > 0 or self._drivers:
-            if self.options.faults and self.clock.now > end:
+            if self.clock.now > end:
                 return
             self.clock.step()
             self._employ()
@@ -191,10 +192,10 @@ class Simulation:
         late = self.clock.now + BOUND_NS
         while self.clock.now < end or (self._unsettled() and self.clock.now < late):
             self.clock.step()
+        check_quiet(self)
         for host in self.hosts:
             if host.daemon is not None:
                 host.daemon.check()
-        check_quiet(self)
 
     def _unsettled(self) -> bool:
         for host in self.hosts:

@@ -14,7 +14,8 @@ class Trace:
 
     def __init__(self, path: str = "") -> None:
         self._hash = blake2b(digest_size=16)
-        self._file: TextIO | None = Path(path).open("w", encoding="utf-8") if path else None
+        # Open as long as the run goes on, which closes it.
+        self._file: TextIO | None = Path(path).open("w", encoding="utf-8") if path else None  # noqa: SIM115
 
     def line(self, now: int, who: str, what: str) -> None:
         """Something has happened.

@@ -149,13 +149,15 @@ def actors(driver: Driver, count: int) -> Scene:
     aid, handle = driver.create(driver.rng.randrange(len(ACTORS)))
     if driver.rng.random() < 0.3:
         yield Get([handle])
-    refs = []
+    refs: list[bytes] = []
     while len(refs) < count:
         run_us = driver.rng.choice([0, 100, 1_000])
         if driver.rng.random() < 0.2:
             refs.append(driver.submit(_PLAIN, ["call", run_us, aid, 3], inner=[handle]))
         else:
-            refs.append(driver.call(aid, driver.rng.randrange(2), run_us, refs[-1:] if driver.rng.random() < 0.1 else []))
+            refs.append(
+                driver.call(aid, driver.rng.randrange(2), run_us, refs[-1:] if driver.rng.random() < 0.1 else [])
+            )
         if driver.rng.random() < 0.02:
             driver.sim.checkers.harm("worker")
             driver.say((m.KILL, aid, driver.rng.random() < 0.5))
@@ -198,7 +200,7 @@ def group(driver: Driver, count: int) -> Scene:
     driver.held[ready] = 1
     driver.say((m.PUT_WHEN, ready, gid, b"v" + ready))
     yield Get([ready])
-    place = {"placement_group": gid, "bundle": driver.rng.randrange(-1, len(bundles))}
+    place: dict[str, Any] = {"placement_group": gid, "bundle": driver.rng.randrange(-1, len(bundles))}
     refs = [driver.submit(_PLAIN, ["run", driver.run_us(), 0], **place) for _ in range(count)]
     if driver.rng.random() < 0.7:
         yield Get(refs)
