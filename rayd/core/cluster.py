@@ -25,6 +25,9 @@ NODES_MAX: Final = 1 << 12
 # A view is told when it has changed, this long after the one before, and in any case after ``BEAT_NS``.
 VIEW_NS: Final = 10_000_000
 BEAT_NS: Final = 1_000_000_000
+# Telling all nodes of all costs the head the square of their number: up to so many nodes it does so every ``VIEW_NS``,
+# with more of them the less often, so that the cost stays the same, but not less often than every ``BEAT_NS``.
+OFTEN_UP_TO: Final = 50
 # A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its
 # actors elsewhere. A network may be cut for less.
 FENCE_NS: Final = 30_000_000_000
@@ -45,6 +48,7 @@ class Cluster:
 
     Attributes:
         head_conn: our connection to the head; 0 in the head itself, and while there is none.
+        words: how often something was heard of another node.
         absence: set while the head has gone and may come back.
         on_return: called when it is back, with the member that it was if it has begun anew.
     """
@@ -61,6 +65,7 @@ class Cluster:
         self.facts = facts
         self.head_conn = 0
         self.is_head = True
+        self.words = 0
         self.members: dict[int, Member] = {}
         self._on_change = on_change
         self._conns: dict[int, int] = {}  # in the head: member number by connection
@@ -171,6 +176,7 @@ class Cluster:
             member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
         else:
             member.is_now(member.free.available(), member.load, self.state.now)
+        self.words += 1
         rows = [other.row() for other in self.members.values()]
         self._spread(member, but=conn.conn)
         self._on_change(member)
@@ -190,8 +196,10 @@ class Cluster:
         member = self.member_of(conn.conn)
         if member is None:  # taken for dead meanwhile
             return
+        Ledger(message[1])  # whether it can be one: all others will take the head's word for it
         member.is_now(message[1], message[2], self.state.now)
         self._changed[member.number] = member
+        self.words += 1
         self.state.dirty = True
 
     def gone(self, conn: int, why: str = "", how: str = "") -> None:
@@ -213,9 +221,10 @@ class Cluster:
         self._on_change(member)
 
     def _spread(self, member: Member, but: int = 0) -> None:
+        rows = [member.row()]
         for conn in self._conns:
             if conn != but:
-                self.state.effects.sends[conn].append((MEMBERS, [member.row()]))
+                self.state.effects.sends[conn].append((MEMBERS, rows))
 
     # ---- another node ------------------------------------------------------------------------------------------------
 
@@ -299,6 +308,7 @@ class Cluster:
 
     def _take(self, rows: list[Any]) -> None:
         self._head_heard_at = self.state.now
+        self.words += 1
         for number, facts, totals, free, load, alive in rows:
             if number == self.state.number:
                 continue
@@ -320,7 +330,12 @@ class Cluster:
             return None
         if self.absence is not None and not self.head_conn:
             return self.absence.next_try
-        return self._told_at + (VIEW_NS if self._changed or self._is_news() else BEAT_NS)
+        return self._told_at + (self._view_ns() if self._changed or self._is_news() else BEAT_NS)
+
+    def _view_ns(self) -> int:
+        """How long after the last word the next one follows, if there is something new."""
+        nodes = len(self._conns)
+        return VIEW_NS if nodes <= OFTEN_UP_TO else min(BEAT_NS, VIEW_NS * nodes * nodes // OFTEN_UP_TO**2)
 
     def _is_news(self) -> bool:
         return self.state.ledger.available() != self._told
