@@ -61,7 +61,7 @@ class Calls:
         """A program has been told the outcome."""
         outcome = str(data["code"]) if kind == m.FAULT else "error" if kind >= m.ERROR else "value"
         before = self.outcomes.setdefault(tid, outcome)
-        if before != outcome and not (before == "value" and outcome in (OBJECT_LOST, NODE_DIED)):
+        if before != outcome and not {OBJECT_LOST, NODE_DIED} & {before, outcome}:  # who cannot reach it has lost it
             self._checkers.fails("one outcome", f"{tid.hex()} was {before} and is {outcome}")
         if kind == m.FAULT:
             self._checkers.justifies(outcome, tid, data)
@@ -173,7 +173,8 @@ class ActorRuns:
     def begins(self, worker: "WorkerProcess", aid: bytes) -> None:
         """Its constructor runs."""
         other = self._at.get(aid)
-        if other is not None and other.alive and other is not worker:
+        stopped = other is not None and other.daemon.host.paused  # a machine that is stopped runs nothing
+        if other is not None and other.alive and other is not worker and not stopped:
             here, there = worker.daemon.host.address, other.daemon.host.address
             self._checkers.fails("one actor", f"{aid.hex()} begins at {here} and still runs at {there}")
         self._at[aid] = worker

@@ -42,6 +42,7 @@ class Faults:
             (self.pause, 2),
             (self.short_cut, 2),
             (self.long_cut, 1),
+            (self.quarrel, 1),
             (self.lossy, 2),
             (self.kill_head, 1),
             (self.full_disk, 1),
@@ -158,11 +159,13 @@ class Faults:
         if not inside:
             return False
         inward, outward = self.rng.choice([(True, True), (True, True), (True, False), (False, True)])
-        cut = Cut(inside, inward=inward, outward=outward)
+        self._cut(Cut(inside, inward=inward, outward=outward), span)
+        return True
+
+    def _cut(self, cut: Cut, span: int) -> None:
         self._cuts.append(cut)
         self.sim.network.cut(cut)
         self.sim.clock.after(span, self._heal, cut)
-        return True
 
     def _heal(self, cut: Cut) -> None:
         if cut in self._cuts:
@@ -171,7 +174,7 @@ class Faults:
 
     def short_cut(self) -> bool:
         """Some machines cannot be reached for less time than anybody minds."""
-        span = self.rng.randrange(MS_NS, 25 * SECOND_NS)
+        span = self.rng.randrange(MS_NS, 20 * SECOND_NS)
         if span > 9 * SECOND_NS:  # who wants to connect gives up
             self.sim.checkers.harm("node")
         return self._isolate(span)
@@ -180,6 +183,16 @@ class Faults:
         """Some machines cannot be reached for so long that they are given up."""
         self.sim.checkers.harm("node")
         return self._isolate(self.rng.randrange(28 * SECOND_NS, 60 * SECOND_NS))
+
+    def quarrel(self) -> bool:
+        """Two machines cannot reach each other, while all others, and so the head, can reach both."""
+        if len(self.sim.hosts) < 3:
+            return False
+        one, other = self.rng.sample(self.sim.hosts[1:], 2)
+        self.sim.checkers.harm("node")
+        cut = Cut([one.address], inward=True, outward=self.rng.random() < 0.7, by=[other.address])
+        self._cut(cut, self.rng.randrange(28 * SECOND_NS, 60 * SECOND_NS))
+        return True
 
     def lossy(self) -> bool:
         """For a while some of what is sent gets lost, and TCP sends it again."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # As in ``rayd.shell.dial_tcp``.
 HANDSHAKE_NS: Final = 10 * SECOND_NS
 SILENCE_NS: Final = 30 * SECOND_NS
-# An idle connection is probed so often, hence its end is noticed so much later.
+# An idle connection is probed after this long. What counts is the time since the last sign of the other side, which may
+# be one probe older than the cut; and it is looked at only when the next probe or packet is due.
 PROBE_NS: Final = 10 * SECOND_NS
 # The kernel sends again what was not acknowledged after this long, then after twice as long, and so on.
 RETRANSMIT_NS: Final = 200 * MS_NS
@@ -109,18 +110,23 @@ class Cut:
     Args:
         inside: addresses of the machines.
         inward, outward: whether nothing passes to them, and from them.
+        by: addresses of those others; None for all.
     """
 
-    def __init__(self, inside: Iterable[str], *, inward: bool, outward: bool) -> None:
+    def __init__(self, inside: Iterable[str], *, inward: bool, outward: bool, by: Iterable[str] | None = None) -> None:
         self.inside = dict.fromkeys(inside)
+        self._by = None if by is None else dict.fromkeys(by)
         self.inward = inward
         self.outward = outward
 
     def blocks(self, source: str, target: str) -> bool:
         """Whether nothing passes from one machine to another."""
-        return (self.inward and target in self.inside and source not in self.inside) or (
-            self.outward and source in self.inside and target not in self.inside
+        return (self.inward and target in self.inside and self._is_outside(source)) or (
+            self.outward and source in self.inside and self._is_outside(target)
         )
+
+    def _is_outside(self, address: str) -> bool:
+        return address not in self.inside and (self._by is None or address in self._by)
 
 
 class Network:
@@ -228,7 +234,7 @@ class Network:
         for end in list(self.ends):
             other = end.other
             if other is not None and self._apart(end.host, other.host):
-                late = SILENCE_NS + self._rng.randrange(PROBE_NS)
+                late = SILENCE_NS - PROBE_NS + self._rng.randrange(2 * PROBE_NS)
                 self.clock.after(late, self._give_up, end, cut)
 
     def _give_up(self, end: End, cut: Cut) -> None:

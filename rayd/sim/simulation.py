@@ -20,9 +20,9 @@ from rayd.sim.workload import Driver
 # node ends 30 s after it has lost its head, and so on once more for what was begun anew meanwhile.
 BOUND_NS: Final = 200 * SECOND_NS
 # Nothing is left so long after the last driver has gone, and so long after the last fault, since the death of a machine
-# may take 40 s to be noticed.
+# may take 40 s to be noticed, and what it ran is started again 25 s later at the latest.
 SETTLE_NS: Final = 5 * SECOND_NS
-NOTICED_NS: Final = 50 * SECOND_NS
+NOTICED_NS: Final = 70 * SECOND_NS
 
 
 class Report(NamedTuple):

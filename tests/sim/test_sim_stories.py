@@ -61,3 +61,10 @@ def test_a_channel_for_a_dead_node_does_not_end_at_the_one_that_has_its_address_
 def test_machines_keep_their_addresses_when_their_daemons_begin_anew(seed: int) -> None:
     """Seeds that found it."""
     Simulation(Options(seed=seed, nodes=4, tasks=300, encoded=True, check_every=5)).run()
+
+
+def test_an_actor_is_not_started_again_while_it_may_still_run_where_it_was() -> None:
+    """Home and host could not reach each other, though the head could reach both: the home noticed first, started the
+    actor elsewhere, and for up to 20 s there were two of it.
+    """
+    Simulation(Options(seed=2078, nodes=5, tasks=300)).run()
