@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # Any of these will do; PYTHON=/path/to/python chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 
-.PHONY: demo test lint fmt bench soak fuzz clean
+.PHONY: demo test lint fmt bench soak fuzz sim clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -37,6 +37,11 @@ soak: $(STAMP)
 # Ten minutes of nonsense, from strangers and from those whom the daemon believes.
 fuzz: $(STAMP)
 	$(BIN)/python tests/soak/fuzz.py --seconds 600
+
+# Half an hour: a thousand small clusters by seed, then one of a thousand nodes, in virtual time and with faults.
+sim: $(STAMP)
+	$(BIN)/python -m rayd.sim --seeds 0:1000 --nodes 4 --tasks 300 --encoded --check-every 5
+	$(BIN)/python -m rayd.sim --nodes 1000 --drivers 20 --tasks 100000 --seconds 10
 
 clean:
 	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

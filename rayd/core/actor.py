@@ -111,6 +111,8 @@ class Actors:
         reserved: list[tuple[Allotment, list[int], Demand]] = []
         for actor in sorted(self.placing.values(), key=lambda actor: (-actor.spec.priority, actor.serial)):
             aid, spec = actor.aid, actor.spec
+            if self.hosts.waits(actor):
+                continue
             if not actor.home and self.hosts.place(actor):
                 del self.placing[aid]
                 continue

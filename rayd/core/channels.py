@@ -96,6 +96,8 @@ class Channels:
             "job_info": known.info,
             "namespace": known.namespace,
             "number": self.state.number,
+            "from": self.state.node_id,
+            "to": member.node_id,
         }
         self.state.effects.dials.append(Dial(conn, member.address, info))
         return self._add(Conn(conn, "node", info, job, 0), member)
@@ -103,6 +105,9 @@ class Channels:
     def accept(self, conn: Conn) -> None:
         """Another node has opened a channel."""
         info = conn.info
+        if bytes(info.get("to", self.state.node_id)) != self.state.node_id:
+            raise ProtocolError("there is another node at this address by now")
+        self.cluster.met(int(info["number"]), bytes(info.get("from", b"")))
         member = self.cluster.members.get(int(info["number"]))
         if member is None:
             raise ProtocolError(f"there is no node number {info['number']} in this cluster")

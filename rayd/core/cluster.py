@@ -25,6 +25,9 @@ NODES_MAX: Final = 1 << 12
 # A view is told when it has changed, this long after the one before, and in any case after ``BEAT_NS``.
 VIEW_NS: Final = 10_000_000
 BEAT_NS: Final = 1_000_000_000
+# Telling all nodes of all costs the head the square of their number: up to so many nodes it does so every ``VIEW_NS``,
+# with more of them the less often, so that the cost stays the same, but not less often than every ``BEAT_NS``.
+OFTEN_UP_TO: Final = 50
 # A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its
 # actors elsewhere. A network may be cut for less.
 FENCE_NS: Final = 30_000_000_000
@@ -45,6 +48,7 @@ class Cluster:
 
     Attributes:
         head_conn: our connection to the head; 0 in the head itself, and while there is none.
+        words: how often something was heard of another node.
         absence: set while the head has gone and may come back.
         on_return: called when it is back.
     """
@@ -61,9 +65,11 @@ class Cluster:
         self.facts = facts
         self.head_conn = 0
         self.is_head = True
+        self.words = 0
         self.members: dict[int, Member] = {}
         self._on_change = on_change
         self._conns: dict[int, int] = {}  # in the head: member number by connection
+        self._enlisted: dict[int, int] = {}  # the same of those whose WELCOME has not been sent: nothing precedes that
         self._told: dict[str, Any] = {}
         self._told_at = 0
         self._changed: dict[int, Member] = {}
@@ -141,13 +147,13 @@ class Cluster:
             raise ProtocolError("a node joins at the head of a cluster; this is another node")
         info = conn.info
         if "number" in info:
-            self._conns[conn.conn] = self._known_again(info).number
+            self._enlisted[conn.conn] = self._known_again(info).number
             return
         number = self._highest + 1
         if number >= NODES_MAX:
             raise ProtocolError(f"a cluster has at most {NODES_MAX} nodes")
         Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)  # whether it can be one
-        self._highest = self._conns[conn.conn] = number
+        self._highest = self._enlisted[conn.conn] = number
         journal = self.state.journal
         journal.put(COUNTER, NODE.encode(), number)
         journal.put(NODE, _key(number), {"facts": info["facts"], "totals": info["totals"]})
@@ -159,19 +165,21 @@ class Cluster:
             raise ProtocolError(
                 "the head has taken this node for dead, and others may do its work by now; start a new one in its place"
             )
-        if member.number in self._conns.values():
+        if member.number in self._conns.values() or member.number in self._enlisted.values():
             raise ProtocolError("this node is connected already")
         return member
 
     def admit(self, conn: Conn) -> dict[str, Any]:
         """A node that was enlisted is a member from now on; returns what its WELCOME tells it."""
-        number, info = self._conns[conn.conn], conn.info
+        number, info = self._enlisted.pop(conn.conn), conn.info
+        self._conns[conn.conn] = number
         member = self.members.get(number)
         if member is None:
             member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
         else:
             member.is_now(member.free.available(), member.load, self.state.now)
             member.draining |= bool(info.get("draining"))
+        self.words += 1
         rows = [other.row() for other in self.members.values()]
         self._spread(member, but=conn.conn)
         self._on_change(member)
@@ -194,8 +202,10 @@ class Cluster:
         member = self.member_of(conn.conn)
         if member is None:  # taken for dead meanwhile
             return
+        Ledger(message[1])  # whether it can be one: all others will take the head's word for it
         member.is_now(message[1], message[2], self.state.now)
         self._changed[member.number] = member
+        self.words += 1
         self.state.dirty = True
 
     def gone(self, conn: int, why: str = "", how: str = "") -> None:
@@ -204,10 +214,11 @@ class Cluster:
             self._without_head(why, how)
             return
         number = self._conns.pop(conn, None)
-        if number in self.members:
+        enlisted = self._enlisted.pop(conn, None)
+        if number is not None:
             self._died(self.members[number])
-        elif number is not None:
-            self.state.journal.put(NODE, _key(number), None)
+        elif enlisted is not None and enlisted not in self.members:
+            self.state.journal.put(NODE, _key(enlisted), None)
 
     def _died(self, member: Member) -> None:
         member.alive = False
@@ -237,9 +248,10 @@ class Cluster:
             self.state.effects.sends[conn].append((DRAIN, self._drain_seconds.get(member.number, 0)))
 
     def _spread(self, member: Member, but: int = 0) -> None:
+        rows = [member.row()]
         for conn in self._conns:
             if conn != but:
-                self.state.effects.sends[conn].append((MEMBERS, [member.row()]))
+                self.state.effects.sends[conn].append((MEMBERS, rows))
 
     # ---- another node ------------------------------------------------------------------------------------------------
 
@@ -290,17 +302,26 @@ class Cluster:
         assert self.absence is not None
         seconds = self.absence.seconds(self.state.now)
         self.absence = None
-        former: Member | None = self.members[HEAD]
-        if former is not None and former.node_id == bytes(welcome["node_id"]):
-            former = None
-        if former is not None:
-            former.alive = False
-            self._on_change(former)
-            del self.members[HEAD]
+        self.met(HEAD, bytes(welcome["node_id"]))
         self._take(welcome["members"])
+        self.members[HEAD].facts = next(dict(facts) for number, facts, *_ in welcome["members"] if number == HEAD)
         self.tell_again()
         self.on_return()
         self._tell_drivers(f"The head of the cluster is back after {seconds:.1f} s.")
+
+    def met(self, number: int, node_id: bytes) -> None:
+        """A node has said which one it is. If that is a head that has begun anew, all that the former one had itself is
+        over; perhaps this node has not come back to it yet.
+        """
+        former = self.members.get(number)
+        if number != HEAD or self.is_head or former is None or node_id in (b"", former.node_id):
+            return
+        former.alive = False
+        self._on_change(former)
+        head = Member(HEAD, {**former.facts, "node_id": node_id}, former.totals.totals(), self.state.now)
+        head.doubtful = True
+        self.members[HEAD] = head
+        self._on_change(head)
 
     def _tell_drivers(self, text: str) -> None:
         for job in self.state.jobs.values():
@@ -324,6 +345,7 @@ class Cluster:
 
     def _take(self, rows: list[Any]) -> None:
         self._head_heard_at = self.state.now
+        self.words += 1
         for number, facts, totals, free, load, alive, draining in rows:
             if number == self.state.number:
                 continue
@@ -341,12 +363,17 @@ class Cluster:
     # ---- time --------------------------------------------------------------------------------------------------------
 
     def deadline(self) -> int | None:
-        """When ``beat`` is due, in ns; None in a cluster of one."""
-        if len(self.members) < 2 and self.is_head:
+        """When ``beat`` is due, in ns; None in a cluster of one, and before this node has been let in."""
+        if len(self.members) < 2 and (self.is_head or not self.members):
             return None
         if self.absence is not None and not self.head_conn:
             return self.absence.next_try
-        return self._told_at + (VIEW_NS if self._changed or self._is_news() else BEAT_NS)
+        return self._told_at + (self._view_ns() if self._changed or self._is_news() else BEAT_NS)
+
+    def _view_ns(self) -> int:
+        """How long after the last word the next one follows, if there is something new."""
+        nodes = len(self._conns)
+        return VIEW_NS if nodes <= OFTEN_UP_TO else min(BEAT_NS, VIEW_NS * nodes * nodes // OFTEN_UP_TO**2)
 
     def _is_news(self) -> bool:
         return self.state.ledger.available() != self._told
@@ -359,7 +386,7 @@ class Cluster:
         """Tell the others how we are, if it is time."""
         due = self.deadline()
         now = self.state.now
-        if due is None or now < due or (not self.is_head and not self.members):
+        if due is None or now < due:
             return
         self._told_at = now
         self._told = self.state.ledger.available()

@@ -26,6 +26,9 @@ class Hosts(Protocol):
     def place(self, actor: Actor) -> bool:
         """An actor looks for a place; whether another node has it now."""
 
+    def waits(self, actor: Actor) -> bool:
+        """Whether an actor must not be started again yet."""
+
     def send(self, actor: Actor, task: Task) -> None:
         """Give the host of an actor a call."""
 

@@ -24,6 +24,9 @@ from rayd.wire.messages import HOST, KILL, UNHOST
 
 # Nodes are filled up to here one after the other, then evenly.
 PACKED_UNTIL: Final = 0.5
+# The two ends of a connection that is cut give it up up to 20 s apart: each when its kernel has heard nothing for 30 s,
+# be that of data or of a probe, and looks at it. What ran at the other end has surely ended so long after this end has.
+BOTH_NOTICE_NS: Final = 25_000_000_000
 
 
 class Hosting:
@@ -45,6 +48,7 @@ class Hosting:
         self.channels = channels
         self.offload = offload
         self.actors = actors
+        self._doubts: dict[bytes, tuple[Member, int]] = {}  # actors that may still run there, until then
 
     # ---- what the actors need (``rayd.core.elsewhere.Hosts``) --------------------------------------------------------
 
@@ -73,6 +77,22 @@ class Hosting:
         member = self.cluster.members[number]
         used = (self.state.ledger if here else member.free).used(member.totals, actor.placement or actor.spec.demand)
         return 0.0 if used < PACKED_UNTIL else used
+
+    def waits(self, actor: Actor) -> bool:
+        """Whether an actor must not be started again yet, because it may still run where it was."""
+        member, until = self._doubts.get(actor.aid, (None, 0))
+        return member is not None and member.alive and self.state.now < until
+
+    def deadline(self) -> int | None:
+        """When the next actor is surely nowhere, in ns."""
+        return min((until for _, until in self._doubts.values()), default=None)
+
+    def resume(self) -> bool:
+        """Forget the doubts that are over; whether there were any."""
+        over = [aid for aid, (_, until) in self._doubts.items() if until <= self.state.now]
+        for aid in over:
+            del self._doubts[aid]
+        return bool(over)
 
     @staticmethod
     def _has_room(member: Member, actor: Actor) -> bool:
@@ -178,4 +198,6 @@ class Hosting:
             if self.state.is_abandoned(actor.creation):
                 actor.restarts_left = 0
             why = died(actor, f"it ran on {channel.gone()}")
+            if channel.member.alive:
+                self._doubts[actor.aid] = channel.member, self.state.now + BOTH_NOTICE_NS
             self._lost(actor, why, self._take_back(channel, actor.aid), [])

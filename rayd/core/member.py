@@ -13,7 +13,6 @@ class Member:
         number: given by the head; 0 is the head.
         facts: what it says of itself once: node_id, address, host, labels and so on.
         totals: what it offers.
-        free: what of it was free at the last word, less what we have sent there since.
         load: figures for people: workers, actors, objects, store_used, demands.
         alive: it has not left.
         heard_at: when it last said something, in ns.
@@ -22,13 +21,26 @@ class Member:
         doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
     """
 
-    __slots__ = ("alive", "doubtful", "draining", "facts", "free", "heard_at", "load", "number", "refused", "totals")
+    __slots__ = (
+        "_free",
+        "_said",
+        "alive",
+        "doubtful",
+        "draining",
+        "facts",
+        "heard_at",
+        "load",
+        "number",
+        "refused",
+        "totals",
+    )
 
     def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
         self.number = number
         self.facts = dict(facts)
         self.totals = Ledger(totals)
-        self.free = Ledger(totals)
+        self._said = totals
+        self._free: Ledger | None = None  # made of what was said when it is looked at: most words are never
         self.load: dict[str, Any] = {}
         self.alive = True
         self.heard_at = now
@@ -38,16 +50,29 @@ class Member:
 
     def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
         """Its latest word of itself."""
-        self.free = Ledger(free)
+        self._said = free
+        self._free = None
         self.load = load
         self.heard_at = now
-        self.refused.clear()
+        if self.refused:
+            self.refused.clear()
         self.doubtful = False
 
     @property
     def takes_work(self) -> bool:
         """Whether it makes sense to give it something."""
         return self.alive and not self.doubtful and not self.draining
+
+    @property
+    def free(self) -> Ledger:
+        """What of it was free at the last word, less what we have sent there since."""
+        if self._free is None:
+            self._free = Ledger(self._said)
+        return self._free
+
+    @free.setter
+    def free(self, free: Ledger) -> None:
+        self._free = free
 
     @property
     def address(self) -> str:
@@ -80,8 +105,11 @@ class Member:
 
     def row(self) -> list[Any]:
         """As it travels in MEMBERS."""
-        free = self.free.available()
+        free = self._available()
         return [self.number, self.facts, self.totals.totals(), free, self.load, self.alive, self.draining]
+
+    def _available(self) -> Mapping[str, float]:
+        return self._said if self._free is None else self._free.available()
 
     def could(self, demand: Demand) -> bool:
         """Whether it has as much as that at all."""

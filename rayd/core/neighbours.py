@@ -9,6 +9,7 @@ from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.event import Linked
 from rayd.core.far_calls import FarCalls
+from rayd.core.faults import cancelled
 from rayd.core.foreign import Foreign
 from rayd.core.guests import HereForOthers
 from rayd.core.hosting import Hosting
@@ -23,6 +24,7 @@ from rayd.core.task import Spec
 from rayd.ids import home_of, home_of_actor
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
+from rayd.wire.messages import FAULT
 
 
 class Neighbours:
@@ -139,6 +141,7 @@ class Neighbours:
         self.foreign.lost(channel, channel.member.title())
         self.offload.lost(channel)
         self.offload.end_those_of(channel.conn)
+        self._end_calls_of(channel.conn)
         job = self.state.jobs.get(channel.job)
         if job is not None and job.driver == channel.conn:
             job.driver = self.channels.instead_of(job, channel.conn)
@@ -146,6 +149,13 @@ class Neighbours:
                 self.jobs.end(channel.job)
             elif self.channels.by_conn[job.driver].ended and not job.ended:
                 self.jobs.ended(channel.job)
+
+    def _end_calls_of(self, conn: int) -> None:
+        """Who sent calls over a connection takes them for failed: those that no actor has been given yet end."""
+        for actor in list(self.actors.by_id.values()):
+            for task in [task for task in (*actor.queue, *actor.stalled) if task.conn == conn and not task.done]:
+                self.tasks.finish(task, FAULT, cancelled(task), None)
+                self.actors.ready(task)  # it holds back no other call any more
 
     def _on_head_back(self) -> None:
         """There is a head again."""

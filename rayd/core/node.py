@@ -184,7 +184,8 @@ class Node:
     def _own_deadline(self) -> int | None:
         if self.tasks.crowded:
             return self.state.now + SLOW_CHECK_NS
-        found = [due for due in (self.tasks.starts.deadline(), self.tasks.limits.deadline()) if due is not None]
+        dues = (self.tasks.starts.deadline(), self.tasks.limits.deadline(), self.neighbours.hosting.deadline())
+        found = [due for due in dues if due is not None]
         if found:
             return min(found)
         if sum(map(len, self.state.pool.idle.values())) > self.state.pool.size:
@@ -244,6 +245,8 @@ class Node:
             self.tasks.slow_check()
         self.tasks.limits.check()
         if self.tasks.starts.resume():
+            self.state.dirty = True
+        if self.neighbours.hosting.resume():
             self.state.dirty = True
         for worker in self.state.pool.surplus(self.state.now):
             self.state.pool.drop_idle(worker)

@@ -54,6 +54,9 @@ class Offload:
         # Calls of processes here that were sent away and came back: who is to hear of the result, and how they went.
         self._own: dict[bytes, tuple[int, Channel]] = {}
         self._counts: dict[tuple[int, int], int] = {}
+        # Specs for which nobody had room: their depth then, and who may have got some since; until the next word.
+        self._full: dict[int, tuple[int, dict[int, None]]] = {}
+        self._full_words = 0
 
     # ---- handing out -------------------------------------------------------------------------------------------------
 
@@ -63,9 +66,9 @@ class Offload:
             return
         kept: list[Task] = []
         spare = len(spec.queue) - self._room_here(spec)
-        for member in self._by_room(spec) if spare > 0 else ():
-            room = min(self._room(spec, member), spare)
-            spare -= max(room, 0)
+        for there, member in self._by_room(spec, self._candidates(spec)) if spare > 0 else ():
+            room = min(there, spare)
+            spare -= room
             while room > 0 and spec.queue:
                 task = spec.queue.popleft()
                 if task.done:
@@ -75,17 +78,34 @@ class Offload:
                     continue
                 self.send(task, self.channels.to(spec.job, member))
                 room -= 1
+        if spec.queue and spare > 0 and not spec.group:
+            self._full[spec.cid] = spec.depth, {}
+        else:
+            self._full.pop(spec.cid, None)
         spec.queue.extendleft(reversed(kept))
+
+    def _candidates(self, spec: Spec) -> Iterable[Member]:
+        """Nodes that may have room for a spec: all of them, or as long as nothing new was heard, those that have
+        finished something. Looking at a thousand nodes whenever one of them does would take most of the time.
+        """
+        if self._full_words != self.cluster.words:
+            self._full_words = self.cluster.words
+            self._full.clear()
+        depth, freed = self._full.get(spec.cid, (-1, {}))
+        if depth != spec.depth:
+            return self.cluster.others()
+        return [member for number in freed if (member := self.cluster.members.get(number)) and member.alive]
 
     @staticmethod
     def _room_here(spec: Spec) -> int:
         """How many tasks of a spec will begin here as soon as there are workers for them."""
         return sum(source.ledger.times(spec.demand) for source in spec.sources) * spec.depth
 
-    def _by_room(self, spec: Spec) -> list[Member]:
-        """The nodes that a spec accepts and that could run it, those with the most room first."""
-        fit = [member for member in self.cluster.others() if self._total(spec, member)]
-        return sorted(fit, key=lambda member: -self._room(spec, member))
+    def _by_room(self, spec: Spec, members: Iterable[Member]) -> list[tuple[int, Member]]:
+        """Those of some nodes that have room for tasks of a spec, and for how many, those with the most first."""
+        rooms = [(room, member) for member in members if (room := self._room(spec, member)) > 0]
+        rooms.sort(key=lambda pair: -pair[0])
+        return rooms
 
     @staticmethod
     def _total(spec: Spec, member: Member) -> int:
@@ -104,6 +124,8 @@ class Offload:
             return 0
         held = self._counts.get((spec.cid, member.number), 0)
         total = self._total(spec, member)
+        if not total:
+            return 0
         free = total if spec.group else member.free.times(spec.demand)
         slots = min(free + min(held, total), total)
         return slots * (spec.depth + 1) - held
@@ -118,7 +140,7 @@ class Offload:
     def _in_turn(self, task: Task) -> bool:
         """One node after the other, of those that have room."""
         spec = task.spec
-        numbers = [member.number for member in self._by_room(spec) if self._room(spec, member) > 0]
+        numbers = [member.number for _, member in self._by_room(spec, self.cluster.others())]
         if fitting(spec.sources, spec.demand) is not None:
             numbers.append(self.state.number)
         number = self.cluster.next_in_turn(spec.cid, numbers) if numbers else self.state.number
@@ -174,6 +196,8 @@ class Offload:
         self._counts[key] -= 1
         if not self._counts[key]:
             del self._counts[key]
+        if task.spec.cid in self._full:
+            self._full[task.spec.cid][1][channel.member.number] = None
         self.state.dirty = True
         return task
 

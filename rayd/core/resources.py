@@ -216,7 +216,11 @@ class Ledger:
 
     def times(self, demand: Demand) -> int:
         """How often a demand fits into what is free now; one for nothing, ``TIMES_MAX``."""
-        return min((self._free.get(name, 0) // units for name, units in demand.items), default=TIMES_MAX)
+        found = TIMES_MAX
+        for name, units in demand.items:  # a generator would cost twice as much here
+            times = self._free.get(name, 0) // units
+            found = min(found, times)
+        return found
 
     def part(self, name: str, units: int) -> float:
         """How large a part of all there is of a resource some units of it are, 0 to 1."""

@@ -307,7 +307,10 @@ class Net:
 
     def time_passes(self, rng: Random) -> None:
         """For all nodes alike, and no faster than their wires."""
-        left = rng.choice([1, 6, 30]) if not self.going else 2_500
+        self.pass_ms(rng.choice([1, 6, 30]) if not self.going else 2_500)
+
+    def pass_ms(self, left: float) -> None:
+        """So much time."""
         while left > 0:
             for play in self.plays.values():
                 play.world.wait_ms(min(left, 1_000))
@@ -386,9 +389,16 @@ class Net:
                 if play.world.node.neighbours.cluster._is_news():
                     play.world.wait_ms(20)
                     moved = True
-            if not moved:
+            if not moved and not self._wait_for_doubts():
                 return
         raise AssertionError("it goes on for ever")
+
+    def _wait_for_doubts(self) -> bool:
+        """Let time pass while an actor may still run where it was; whether there was one."""
+        found = any(play.world.node.neighbours.hosting.deadline() for play in self.plays.values())
+        if found:
+            self.pass_ms(1_000)
+        return found
 
     def finale(self) -> None:
         """What was asked for comes, and what is released goes, everywhere."""

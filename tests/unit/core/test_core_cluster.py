@@ -10,12 +10,13 @@ from play import Play
 from rayd.core.channels import home_of_job, job_id
 from rayd.core.effect import CloseConnection, StopDaemon
 from rayd.core.event import Connected
+from rayd.core.hosting import BOTH_NOTICE_NS
 from rayd.core.offload import check_rows
 from rayd.core.resources import Ledger
 from rayd.ids import home_of, home_of_actor, nonce, return_id
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
-from world import World, actor_object, returned
+from world import World, actor_object, creation, returned
 
 
 @pytest.fixture
@@ -223,3 +224,28 @@ def test_what_another_python_keeps_from_its_resources_is_told_so(net: Net) -> No
     ((_, _, text),) = logs.take(m.EVENT)
     assert "runs Python 3.11, and functions cannot travel" in text
     assert "It stays pending" in text
+
+
+def test_an_actor_on_a_node_that_is_not_heard_begins_anew_only_when_that_node_must_have_noticed(net: Net) -> None:
+    """Found between real hosts: two nodes that were cut from each other, and not from the head, ran an actor both."""
+    home, host = at(net, 0), at(net, 1)
+    driver = home.clients[1].peer
+    there = host.world.node.state.node_id
+    aid = driver.create(driver.actor_class(node=there, soft=True, max_restarts=1))
+    settle(net)
+    host.world.worker_with(creation(aid)).run(b"")
+    settle(net)
+    actor = home.world.node.actors.by_id[aid]
+    assert actor.host is not None
+    line: Any = home.world.peers[actor.host.channel.conn]
+    line.close("silent")
+    settle(net)
+    for _ in range(BOTH_NOTICE_NS // 1_000_000_000 - 1):
+        net.time_passes(Random(0))
+        home.world.wait_ms(1_000)
+        settle(net)
+        assert actor.worker is actor.host is None
+    line.other.close("silent")
+    home.world.wait_ms(2_000)
+    settle(net)
+    assert actor.worker is not None or actor.host is not None

@@ -1,0 +1,256 @@
+"""Checkers that watch a cluster from outside: what programs were told, and what ran where at what time.
+
+They know nothing of the cores. ``begins`` and ``ends`` come from simulated workers, ``saw`` from whoever reads a value.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgpack
+
+from rayd.core.resources import UNITS_PER_ONE
+from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, CANCELLED, GROUP_REMOVED, NODE_DIED, OBJECT_LOST, WORKER_CRASHED
+from rayd.ids import JOB_ID_BYTES, TASK_ID_BYTES
+from rayd.sim.violation import ViolationError
+from rayd.wire import messages as m
+
+if TYPE_CHECKING:
+    from rayd.sim.daemon import Daemon
+    from rayd.sim.process import Process
+    from rayd.sim.worker import WorkerProcess
+
+# What may be the end of a call, by what must have happened for it: the death of a worker, or of a node (or a long
+# cut, which is the same to the others), or a program that has asked for it.
+_CAUSES: Final = {
+    WORKER_CRASHED: ("worker",),
+    ACTOR_DIED: ("worker", "node"),
+    ACTOR_UNAVAILABLE: ("worker", "node"),
+    NODE_DIED: ("node",),
+    OBJECT_LOST: ("node",),
+    CANCELLED: ("cancel",),
+    GROUP_REMOVED: ("group",),
+}
+
+
+class Calls:
+    """Every call ends once, with one outcome, and what must not run twice does not."""
+
+    def __init__(self, checkers: "Checkers") -> None:
+        self._checkers = checkers
+        self.pending: dict[Process, dict[bytes, str]] = {}
+        self.outcomes: dict[bytes, str] = {}
+        self.counts: Counter[str] = Counter()
+        self._attempts: Counter[bytes] = Counter()
+        self._names: dict[bytes, str] = {}
+
+    def made(self, process: "Process", tid: bytes, options: dict[str, Any], args: list[Any]) -> None:
+        """A program has submitted a task or made a call."""
+        self.pending.setdefault(process, {})[tid] = f"{options['name']} {args[:2]}"
+
+    def begins(self, tid: bytes, spec: dict[str, Any]) -> None:
+        """It runs somewhere."""
+        self._attempts[tid] += 1
+        if self._attempts[tid] > 1 and not int(spec.get("max_retries", 0)):
+            self._checkers.fails("at most once", f"{spec['name']} {tid.hex()} runs for the second time")
+
+    def attempts(self, tid: bytes) -> int:
+        """How often it has run so far."""
+        return self._attempts[tid]
+
+    def saw(self, process: "Process", tid: bytes, kind: int, data: Any) -> None:
+        """A program has been told the outcome."""
+        outcome = str(data["code"]) if kind == m.FAULT else "error" if kind >= m.ERROR else "value"
+        before = self.outcomes.setdefault(tid, outcome)
+        if before != outcome and not {OBJECT_LOST, NODE_DIED} & {before, outcome}:  # who cannot reach it has lost it
+            self._checkers.fails("one outcome", f"{tid.hex()} was {before} and is {outcome}")
+        if kind == m.FAULT:
+            self._checkers.justifies(outcome, tid, data)
+        if self.pending.get(process, {}).pop(tid, None) is not None:
+            self.counts[outcome] += 1
+
+    def forgives(self, process: "Process", oids: list[bytes]) -> None:
+        """A program does not look at the outcome of these, if it has not done so."""
+        pending = self.pending.get(process, {})
+        for oid in oids:
+            if pending.pop(oid[:TASK_ID_BYTES], None) is not None:
+                self.counts["not asked for"] += 1
+
+    def process_ended(self, process: "Process") -> None:
+        """It has died, and waits for nothing any more."""
+        self.counts["caller died"] += len(self.pending.pop(process, {}))
+
+
+class Values:
+    """A value is that of the object whose id was asked for, complete."""
+
+    def __init__(self, checkers: "Checkers") -> None:
+        self._checkers = checkers
+
+    def saw(self, process: "Process", oid: bytes, kind: int, data: Any) -> None:
+        """A program has been given a value."""
+        if kind < m.ERROR and not (data[:1] == b"v" and data[1:29] == oid):
+            where = process.daemon.host.address
+            self._checkers.fails("right value", f"{oid.hex()} is {data[:40]!r} (kind {kind}) at {where}")
+        self._checkers.calls.saw(process, oid[:TASK_ID_BYTES], kind, data)
+
+
+class Grants:
+    """What runs on a machine at a time never needs more than it has."""
+
+    def __init__(self, checkers: "Checkers") -> None:
+        self._checkers = checkers
+        self._held: dict[WorkerProcess, tuple[dict[str, int], list[int]]] = {}
+        self._used: dict[Daemon, Counter[str]] = {}
+
+    def begins(self, worker: "WorkerProcess", resources: dict[str, float], gpus: list[int]) -> None:
+        """A worker begins something that needs this."""
+        units = {name: round(amount * UNITS_PER_ONE) for name, amount in resources.items()}
+        for gpu in gpus:
+            units[f"GPU {gpu}"] = min(units["GPU"], UNITS_PER_ONE)
+        self._held[worker] = (units, gpus)
+        used = self._used.setdefault(worker.daemon, Counter())
+        used.update(units)
+        for name in units:
+            whole = worker.daemon.totals.get(name, 1.0 if name.startswith("GPU ") else 0.0)
+            if used[name] > round(whole * UNITS_PER_ONE):
+                where = worker.daemon.host.address
+                self._checkers.fails(
+                    "no resource twice", f"{used[name]} units of {name} of {whole} are used at {where}"
+                )
+
+    def blocked(self, worker: "WorkerProcess") -> None:
+        """What it runs waits: others may have its CPUs, and when it goes on there may be a debt."""
+        units, _ = self._held.get(worker, ({}, []))
+        lent = units.pop("CPU", 0)
+        if lent:
+            self._used[worker.daemon]["CPU"] -= lent
+
+    def ends(self, worker: "WorkerProcess") -> None:
+        """It needs nothing any more."""
+        units, _ = self._held.pop(worker, ({}, []))
+        if units:
+            self._used[worker.daemon].subtract(units)
+
+    def forget(self, daemon: "Daemon") -> None:
+        """A daemon has ended with all its workers."""
+        self._used.pop(daemon, None)
+
+
+class Order:
+    """Calls of one caller to one actor begin in the order in which they were made."""
+
+    def __init__(self, checkers: "Checkers") -> None:
+        self._checkers = checkers
+        self._turns: Counter[tuple[int, bytes]] = Counter()
+        self._last: dict[tuple[int, int], int] = {}
+
+    def calls(self, process: "Process", aid: bytes) -> int:
+        """A program makes its next call to an actor; returns its number."""
+        self._turns[process.pid, aid] += 1
+        return self._turns[process.pid, aid]
+
+    def begins(self, worker: "WorkerProcess", caller: int, turn: int) -> None:
+        """A call begins."""
+        last = self._last.get((worker.pid, caller), 0)
+        if turn <= last:
+            self._checkers.fails("order of calls", f"call {turn} of {caller} to {worker.aid.hex()} after {last}")
+        self._last[worker.pid, caller] = turn
+
+
+class ActorRuns:
+    """No actor runs twice at a time, and none more often than it may."""
+
+    def __init__(self, checkers: "Checkers") -> None:
+        self._checkers = checkers
+        self._at: dict[bytes, WorkerProcess] = {}
+        self._starts: Counter[bytes] = Counter()
+        self._restarts_max: dict[bytes, int] = {}
+
+    def made(self, aid: bytes, options: dict[str, Any]) -> None:
+        """A program has created an actor."""
+        self._restarts_max[aid] = int(options.get("max_restarts", 0))
+
+    def begins(self, worker: "WorkerProcess", aid: bytes) -> None:
+        """Its constructor runs."""
+        other = self._at.get(aid)
+        stopped = other is not None and other.daemon.host.paused  # a machine that is stopped runs nothing
+        if other is not None and other.alive and other is not worker and not stopped:
+            here, there = worker.daemon.host.address, other.daemon.host.address
+            self._checkers.fails("one actor", f"{aid.hex()} begins at {here} and still runs at {there}")
+        self._at[aid] = worker
+        self._starts[aid] += 1
+        if 0 <= self._restarts_max[aid] < self._starts[aid] - 1:
+            self._checkers.fails("restarts", f"{aid.hex()} has begun {self._starts[aid]} times")
+
+
+class Checkers:
+    """All of them.
+
+    Attributes:
+        cancelled: calls that a program has cancelled, and what they may have cancelled with them.
+    """
+
+    def __init__(self) -> None:
+        self.calls = Calls(self)
+        self.values = Values(self)
+        self.grants = Grants(self)
+        self.order = Order(self)
+        self.actors = ActorRuns(self)
+        self.harms: Counter[str] = Counter()
+        self._over: dict[bytes, None] = {}  # jobs whose drivers have gone: who still runs for one may hear of that
+
+    def fails(self, checker: str, text: str) -> NoReturn:
+        """What must not be is.
+
+        Raises:
+            ViolationError: always.
+        """
+        raise ViolationError(checker, text)
+
+    def harm(self, kind: str) -> None:
+        """Something has been done to the cluster, or asked for, that calls may end of: "worker", "node", "cancel"."""
+        self.harms[kind] += 1
+
+    def group_failed(self, why: dict[str, Any]) -> None:
+        """A placement group could not be made; only a journal that cannot be written is a reason."""
+        if not self.harms["disk"]:
+            self.fails("causes", f"a group was refused for no reason: {why}")
+
+    def justifies(self, code: str, tid: bytes, data: dict[str, Any]) -> None:
+        """A call has ended with a fault: there must have been a reason."""
+        if code == CANCELLED and tid[-JOB_ID_BYTES:] in self._over:
+            return
+        if not any(self.harms[kind] for kind in _CAUSES.get(code, ())):
+            self.fails("causes", f"{tid.hex()} ended for no reason: {data}")
+
+    def reads(self, worker: "WorkerProcess", body: list[Any]) -> None:
+        """A worker takes something out of its mailbox to do it now."""
+        if worker.aid and len(body) > 1:
+            what, _, *more = msgpack.unpackb(body[2])
+            if what == "add":
+                self.order.begins(worker, more[0], more[1])
+
+    def begins(
+        self, worker: "WorkerProcess", tid: bytes, spec: dict[str, Any], args: list[Any], gpus: list[int]
+    ) -> None:
+        """A task, a call or a constructor begins in a worker."""
+        kind = spec["kind"]
+        if kind == "actor":
+            worker.aid = tid[8:]
+            self.actors.begins(worker, worker.aid)
+        else:
+            self.calls.begins(tid, spec)
+        if kind != "method":
+            self.grants.begins(worker, spec["resources"], gpus)
+
+    def ends(self, worker: "WorkerProcess", tid: bytes) -> None:
+        """It has ended."""
+        if not worker.aid:
+            self.grants.ends(worker)
+
+    def process_ended(self, process: "Process") -> None:
+        """A driver or worker has ended, however."""
+        if process.kind == "driver":
+            self._over[process.job] = None
+        self.calls.process_ended(process)
+        self.grants.ends(process)  # type: ignore[arg-type]

@@ -1,0 +1,224 @@
+"""What drivers do: seeded programs of tasks, actors, objects and groups."""
+
+from collections.abc import Callable, Generator
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from rayd.sim.options import MS_NS
+from rayd.sim.process import ACTORS, Ask, Get, Process, Sleep, Wanted
+from rayd.wire import messages as m
+
+if TYPE_CHECKING:
+    from rayd.sim.daemon import Daemon
+    from rayd.sim.simulation import Simulation
+
+# Scenarios that a driver plays at a time.
+THREADS: Final = 2
+_PLAIN, _ONCE, _WIDE, _FREE, _DISK, _GPU, _SPREAD, _FEW = range(8)
+_LARGE: Final = 200_000
+
+Scene = Generator[Wanted, Any, None]
+
+
+class Driver(Process):
+    """A program that makes its part of the tasks, waits for each, lets go of everything and ends.
+
+    Args:
+        sim: the simulation.
+        daemon: whose client it is.
+        budget: how many tasks and calls it makes, about.
+    """
+
+    def __init__(self, sim: "Simulation", daemon: "Daemon", budget: int) -> None:
+        super().__init__(sim, daemon, "driver")
+        self.rng = Random(f"{sim.options.seed} driver {self.pid}")
+        self.budget = budget
+        self._left = THREADS
+
+    def welcomed(self) -> None:
+        for _ in range(THREADS):
+            self.run(self._play(), self._played)
+
+    def _play(self) -> Scene:
+        while self.budget > 0:
+            scene, weight = self.rng.choices(_SCENES, [weight for _, weight in _SCENES])[0]
+            count = min(self.budget, self.rng.choice(self.sim.batches))
+            self.budget -= count
+            del weight
+            yield from scene(self, count)
+            yield Sleep(self.rng.randrange(self.sim.think_ns))
+
+    def _played(self, _: Any) -> None:
+        self._left -= 1
+        if not self._left:
+            if self.held:
+                self.sim.checkers.fails("simulator", f"a driver forgets {[oid.hex() for oid in self.held]}")
+            self.sim.clock.after(MS_NS, self.leave)
+
+    def run_us(self) -> int:
+        """How long a task takes."""
+        return self.rng.choice([0, 50, 500, 2_000, 10_000, 30_000])
+
+    def task_index(self) -> int:
+        """Some sort of task."""
+        return self.rng.choice([_PLAIN, _PLAIN, _PLAIN, _ONCE, _WIDE, _FREE, _DISK, _GPU, _SPREAD, _FEW])
+
+
+def fan_out(driver: Driver, count: int) -> Scene:
+    """Many independent tasks."""
+    index, run_us = driver.task_index(), driver.run_us()
+    refs = [driver.submit(index, ["run", run_us, 0]) for _ in range(count)]
+    yield Get(refs)
+    driver.drop(*refs)
+
+
+def mixture(driver: Driver, count: int) -> Scene:
+    """Tasks of all sorts, some of which fail or crash."""
+    refs = []
+    for _ in range(count):
+        what: list[list[Any]] = [["run", driver.run_us(), 0]] * 6
+        what += [["fail", 100, 0], ["fail", 100, 2], ["crash", 100, 1]]
+        refs.append(driver.submit(driver.task_index(), driver.rng.choice(what)))
+    yield Get(refs)
+    driver.drop(*refs)
+
+
+def chain(driver: Driver, count: int) -> Scene:
+    """Each task has the result of the one before as its argument, some of them large."""
+    refs: list[bytes] = []
+    for _ in range(count):
+        size = driver.rng.choice([0, 0, _LARGE])
+        refs.append(driver.submit(driver.task_index(), ["run", driver.run_us(), size], refs[-1:]))
+    yield Get(refs[-1:])
+    if driver.rng.random() < 0.5:
+        yield Get(refs)
+    driver.sim.checkers.calls.forgives(driver, refs)
+    driver.drop(*refs)
+
+
+def large(driver: Driver, count: int) -> Scene:
+    """Large objects that tasks make or the driver puts, and tasks that take some of them."""
+    refs = []
+    for _ in range(max(1, count // 3)):
+        if driver.rng.random() < 0.3:
+            oid = yield from driver.store(_LARGE)
+            refs += [oid] if oid else []
+        else:
+            refs.append(driver.submit(driver.task_index(), ["run", driver.run_us(), _LARGE]))
+    users = []
+    for _ in range(count - len(refs)):
+        taken = driver.rng.sample(refs, min(len(refs), 3))
+        if driver.rng.random() < 0.5:
+            users.append(driver.submit(driver.task_index(), ["run", driver.run_us(), 0], deps=taken))
+        else:
+            users.append(driver.submit(_PLAIN, ["open", driver.run_us()], inner=taken))
+    if driver.rng.random() < 0.5:
+        yield Get(refs)
+    driver.sim.checkers.calls.forgives(driver, refs)
+    driver.drop(*refs)
+    yield Get(users)
+    driver.drop(*users)
+
+
+def nest(driver: Driver, count: int) -> Scene:
+    """Tasks that submit tasks and wait for them."""
+    refs = []
+    for _ in range(max(1, count // 4)):
+        children = [[driver.task_index(), ["run", driver.run_us(), 0]] for _ in range(driver.rng.randrange(1, 5))]
+        if driver.rng.random() < 0.3:
+            children = [[_PLAIN, ["nest", 100, children]]]
+        refs.append(driver.submit(_PLAIN, ["nest", driver.run_us(), children]))
+    yield Get(refs)
+    driver.drop(*refs)
+
+
+def references(driver: Driver, count: int) -> Scene:
+    """Results that contain references, passed on to tasks that read them."""
+    refs = [driver.submit(_SPREAD, ["refs", 100, 3, _LARGE]) for _ in range(max(1, count // 2))]
+    users = [driver.submit(_SPREAD, ["open", 100], inner=[ref]) for ref in refs]
+    if driver.rng.random() < 0.5:
+        yield Get(refs)
+    driver.sim.checkers.calls.forgives(driver, refs)
+    driver.drop(*refs)
+    yield Get(users)
+    driver.drop(*users)
+
+
+def actors(driver: Driver, count: int) -> Scene:
+    """An actor that the driver and tasks call."""
+    aid, handle = driver.create(driver.rng.randrange(len(ACTORS)))
+    if driver.rng.random() < 0.3:
+        yield Get([handle])
+    refs: list[bytes] = []
+    while len(refs) < count:
+        run_us = driver.rng.choice([0, 100, 1_000])
+        if driver.rng.random() < 0.2:
+            refs.append(driver.submit(_PLAIN, ["call", run_us, aid, 3], inner=[handle]))
+        else:
+            refs.append(
+                driver.call(aid, driver.rng.randrange(2), run_us, refs[-1:] if driver.rng.random() < 0.1 else [])
+            )
+        if driver.rng.random() < 0.02:
+            driver.sim.checkers.harm("worker")
+            driver.say((m.KILL, aid, driver.rng.random() < 0.5))
+        if driver.rng.random() < 0.1:
+            yield Sleep(driver.rng.randrange(20 * MS_NS))
+    if driver.rng.random() < 0.5:
+        driver.drop(handle)
+        yield Get(refs)
+    else:
+        yield Get(refs)
+        driver.drop(handle)
+    driver.drop(*refs)
+
+
+def cancels(driver: Driver, count: int) -> Scene:
+    """Tasks that are cancelled, before or while they run."""
+    refs = [driver.submit(driver.task_index(), ["run", driver.run_us(), 0]) for _ in range(count)]
+    yield Sleep(driver.rng.randrange(20 * MS_NS))
+    driver.sim.checkers.harm("cancel")
+    for ref in refs:
+        if driver.rng.random() < 0.5:
+            force = driver.rng.random() < 0.3
+            driver.sim.checkers.harm("worker")
+            driver.say((m.CANCEL, ref, force, driver.rng.random() < 0.5))
+    yield Get(refs)
+    driver.drop(*refs)
+
+
+def group(driver: Driver, count: int) -> Scene:
+    """A placement group, tasks in it, and its end, perhaps under them."""
+    gid = driver.new_id()[:6] + driver.pid.to_bytes(8, "big") + driver.job
+    bundles = [{"CPU": 1}] * driver.rng.randrange(1, 3)
+    strategy = driver.rng.choice(["PACK", "SPREAD"])
+    params = {"group_id": gid, "bundles": bundles, "strategy": strategy}
+    ok, why = yield Ask(lambda req: (m.RPC, req, "group_create", params))
+    if not ok:
+        driver.sim.checkers.group_failed(why)
+        return
+    ready = driver.new_id() + b"\x01\x00\x00\x00"
+    driver.held[ready] = 1
+    driver.say((m.PUT_WHEN, ready, gid, b"v" + ready))
+    yield Get([ready])
+    place: dict[str, Any] = {"placement_group": gid, "bundle": driver.rng.randrange(-1, len(bundles))}
+    refs = [driver.submit(_PLAIN, ["run", driver.run_us(), 0], **place) for _ in range(count)]
+    if driver.rng.random() < 0.7:
+        yield Get(refs)
+    driver.sim.checkers.harm("group")
+    driver.sim.checkers.harm("worker")
+    yield Ask(lambda req: (m.RPC, req, "group_remove", {"group_id": gid}))
+    yield Get(refs)
+    driver.drop(ready, *refs)
+
+
+_SCENES: Final[list[tuple[Callable[[Driver, int], Scene], int]]] = [
+    (fan_out, 6),
+    (mixture, 4),
+    (chain, 2),
+    (large, 3),
+    (nest, 3),
+    (references, 2),
+    (actors, 5),
+    (cancels, 1),
+    (group, 1),
+]

@@ -1,0 +1,70 @@
+"""What the simulator has found, each as a story of its own."""
+
+import pytest
+
+from rayd.core.effect import Effects
+from rayd.core.event import Connected, Join, Recover, Written
+from rayd.core.node import Node
+from rayd.sim.options import Options
+from rayd.sim.simulation import Simulation
+from rayd.store.arena import Arena
+from rayd.wire import messages as m
+from rayd.wire.frame import ProtocolError
+
+TOTALS = {"CPU": 1.0}
+
+
+def new_node(name: str) -> tuple[Node, Effects]:
+    """A core and its way out."""
+    effects = Effects()
+    facts = {"node_id": name.encode().ljust(28), "address": f"{name}:1", "host": name}
+    return Node(name.encode().ljust(28), TOTALS, Arena(1 << 20), effects, facts), effects
+
+
+def introduction(name: str) -> dict[str, object]:
+    """What a node says of itself to join."""
+    facts = {"node_id": name.encode().ljust(28), "address": f"{name}:1", "host": name}
+    return {"facts": facts, "totals": TOTALS}
+
+
+def test_a_node_hears_of_no_other_before_it_has_been_let_in() -> None:
+    """It took MEMBERS in the place of WELCOME for a breach of the protocol and gave up."""
+    head, effects = new_node("head")
+    head.step(1, Recover([]))
+    head.step(2, Connected(1, "node", introduction("first")))
+    first = head.state.journal.count
+    head.step(3, Connected(2, "node", introduction("second")))
+    head.step(4, Written(first, None))
+    assert [message[0] for message in effects.sends[1]] == [m.WELCOME]
+    assert not effects.sends[2], "the first one was let in, which is nothing to tell the second one yet"
+    head.step(5, Written(head.state.journal.count, None))
+    assert [message[0] for message in effects.sends[2]] == [m.WELCOME]
+    assert [message[0] for message in effects.sends[1]] == [m.WELCOME, m.MEMBERS]
+
+
+def test_a_node_that_waits_for_its_head_does_nothing_meanwhile() -> None:
+    """Its loop ticked without a pause until the head answered."""
+    node, _ = new_node("other")
+    node.step(5_000_000_000, Join("head:1"))
+    assert node.next_deadline() is None
+
+
+def test_a_channel_for_a_dead_node_does_not_end_at_the_one_that_has_its_address_now() -> None:
+    """A node that began anew connected to itself, as it took itself for the one before."""
+    node, _ = new_node("here")
+    info = {"job": b"\0\x10\0\1", "job_info": {}, "namespace": "", "number": 0, "to": b"before".ljust(28)}
+    with pytest.raises(ProtocolError, match="another node at this address"):
+        node.step(1, Connected(1, "node", info))
+
+
+@pytest.mark.parametrize("seed", [47, 55, 87, 193])
+def test_machines_keep_their_addresses_when_their_daemons_begin_anew(seed: int) -> None:
+    """Seeds that found it."""
+    Simulation(Options(seed=seed, nodes=4, tasks=300, encoded=True, check_every=5)).run()
+
+
+def test_an_actor_is_not_started_again_while_it_may_still_run_where_it_was() -> None:
+    """Home and host could not reach each other, though the head could reach both: the home noticed first, started the
+    actor elsewhere, and for up to 20 s there were two of it.
+    """
+    Simulation(Options(seed=2078, nodes=5, tasks=300)).run()
