@@ -318,8 +318,10 @@ class Foreign:
                 self.wanted(oid, entry)
 
     def _fail(self, oid: bytes, who: str, why: Any) -> None:
-        self.source.pop(oid, None)
+        conn = self.source.pop(oid, 0)
         self._forget(oid)
+        if conn in self.state.conns:  # its bytes cannot be had, although the other node lives and keeps them for us
+            self.state.effects.sends[conn].append((RELEASE, [oid]))
         entry = self._objects.entries.get(oid)
         if entry is not None and entry.kind in (PENDING, AWAY) and not self.lose(oid, who):
             entry.kind = PENDING

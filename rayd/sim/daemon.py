@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from rayd.sim.host import Host
     from rayd.sim.worker import WorkerProcess
 
-STORE_BYTES = 64 << 20
+# Nothing is allocated for it, so it may be as large as a real one.
+STORE_BYTES = 4 << 30
 # A refusal that honest nodes meet: one of the two was taken for dead, or has not heard yet of an end.
 _HONEST = (
     "has taken this node for dead",

@@ -68,3 +68,10 @@ def test_an_actor_is_not_started_again_while_it_may_still_run_where_it_was() -> 
     actor elsewhere, and for up to 20 s there were two of it.
     """
     Simulation(Options(seed=2078, nodes=5, tasks=300)).run()
+
+
+def test_an_object_whose_bytes_cannot_be_had_is_let_go_where_it_lies() -> None:
+    """The connection for bytes could not be made, the one of the job stood: the task that had made the object was given
+    to the same node again, which still kept the object and took that for a breach of the protocol.
+    """
+    Simulation(Options(seed=5103, nodes=6, drivers=3, tasks=500, seconds=90)).run()
