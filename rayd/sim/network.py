@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # As in ``rayd.shell.dial_tcp``.
 HANDSHAKE_NS: Final = 10 * SECOND_NS
-SILENCE_NS: Final = 30 * SECOND_NS
+SILENCE_NS: Final = 40 * SECOND_NS
 # An idle connection is probed after this long. What counts is the time since the last sign of the other side, which may
 # be one probe older than the cut; and it is looked at only when the next probe or packet is due.
 PROBE_NS: Final = 10 * SECOND_NS
@@ -234,7 +234,7 @@ class Network:
         for end in list(self.ends):
             other = end.other
             if other is not None and self._apart(end.host, other.host):
-                late = SILENCE_NS - PROBE_NS + self._rng.randrange(2 * PROBE_NS)
+                late = SILENCE_NS - PROBE_NS + self._rng.randrange(3 * PROBE_NS // 2)
                 self.clock.after(late, self._give_up, end, cut)
 
     def _give_up(self, end: End, cut: Cut) -> None:
