@@ -12,7 +12,7 @@ Rules
   and is mailed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import count
 from typing import Any
 
@@ -348,9 +348,7 @@ class Actors:
             return
         actor.worker = None
         unbegun = set(unread)
-        read = [task for task in tasks if task.tid not in unbegun]
-        fresh = [task for task in tasks if task.tid in unbegun]
-        if actor.creation in fresh and worker.fate is None:  # it died before it had heard of the actor
+        if actor.creation.tid in unbegun and worker.fate is None:  # it died before it had heard of the actor
             actor.state = ActorState.RESTARTING if actor.restarts else ActorState.PENDING
             self.place_soon(actor)
             return
@@ -358,23 +356,24 @@ class Actors:
         if actor.home:
             self.guests.over(actor, why, tasks, unread, actor.restarts_left == 0)
         else:
-            self.lost(actor, why, read, fresh)
+            self.lost(actor, why, tasks, unbegun)
 
-    def lost(self, actor: Actor, why: Fault, read: Sequence[Task], fresh: Sequence[Task]) -> None:
+    def lost(self, actor: Actor, why: Fault, tasks: Sequence[Task], unbegun: Container[bytes]) -> None:
         """What ran an actor has gone; it is started again if it may be.
 
         Args:
             actor: the actor.
             why: the cause.
-            read: the calls that it may have begun, in order.
-            fresh: those that it has not.
+            tasks: the calls that it had been given, in order.
+            unbegun: ids of those that it has not begun.
         """
         restart = actor.restarts_left != 0
-        actor.queue.extendleft(task for task in reversed(fresh) if task is not actor.creation)
-        for task in reversed(read):
+        for task in reversed(tasks):
             if task is actor.creation or task.done:
                 continue
-            if restart and task.retries != 0:
+            if task.tid in unbegun:
+                actor.queue.appendleft(task)
+            elif restart and task.retries != 0:
                 task.retries -= task.retries > 0
                 actor.queue.appendleft(task)
             else:

@@ -159,15 +159,15 @@ class Hosting:
             channel.member.free = Ledger(why["free"])
             channel.member.refused[actor.spec.cid] = None
             if actor.state is ActorState.ALIVE and actor.restarts_left == 0:  # and what its constructor took has gone
-                self._lost(actor, died(actor, f"it ran on {channel.member.title()}, which was drained"), [], tasks)
+                gone = died(actor, f"it ran on {channel.member.title()}, which was drained")
+                self._lost(actor, gone, tasks, {task.tid for task in tasks})
                 return
             actor.queue.extendleft(reversed(tasks))
             self._look_again(actor)
             return
         if state == DEAD:
             actor.restarts_left = 0
-        fresh = set(unbegun)
-        self._lost(actor, why, [t for t in tasks if t.tid not in fresh], [t for t in tasks if t.tid in fresh])
+        self._lost(actor, why, tasks, set(unbegun))
 
     def _look_again(self, actor: Actor) -> None:
         """It has not been started: another place has to be found."""
@@ -182,9 +182,9 @@ class Hosting:
             self.offload.back(channel, task.tid)
         return [task for task in tasks if not task.done]
 
-    def _lost(self, actor: Actor, why: dict[str, Any], read: list[Task], fresh: list[Task]) -> None:
+    def _lost(self, actor: Actor, why: dict[str, Any], tasks: list[Task], unbegun: set[bytes]) -> None:
         actor.host = None
-        self.actors.lost(actor, why, read, fresh)
+        self.actors.lost(actor, why, tasks, unbegun)
         self.state.dirty = True
 
     def lost(self, channel: Channel) -> None:
@@ -200,4 +200,4 @@ class Hosting:
             why = died(actor, f"it ran on {channel.gone()}")
             if channel.member.alive:
                 self._doubts[actor.aid] = channel.member, self.state.now + BOTH_NOTICE_NS
-            self._lost(actor, why, self._take_back(channel, actor.aid), [])
+            self._lost(actor, why, self._take_back(channel, actor.aid), set())

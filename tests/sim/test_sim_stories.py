@@ -75,3 +75,8 @@ def test_an_object_whose_bytes_cannot_be_had_is_let_go_where_it_lies() -> None:
     to the same node again, which still kept the object and took that for a breach of the protocol.
     """
     Simulation(Options(seed=5103, nodes=6, drivers=3, tasks=500, seconds=90)).run()
+
+
+def test_calls_that_are_made_again_keep_the_order_of_their_caller() -> None:
+    """A host had given a call back for another try behind others that it had begun; its home put those before it."""
+    Simulation(Options(seed=758, nodes=4, tasks=300, encoded=True, check_every=5)).run()
