@@ -29,7 +29,7 @@ PATIENCE_S = 60.0
 CPUS = 2
 NODES = 2
 # What an error of a killed task or actor may say.
-CAUSES = ("SIGKILL", "which has died or cannot be reached", "it ran on node", "was on node")
+CAUSES = ("SIGKILL", "which has died", "to which the connection has ended", "it ran on node", "was on node")
 
 
 class WrongError(Exception):
