@@ -85,7 +85,7 @@ class Hosting:
 
     def deadline(self) -> int | None:
         """When the next actor is surely nowhere, in ns."""
-        return min((until for _, until in self._doubts.values()), default=None)
+        return min(until for _, until in self._doubts.values()) if self._doubts else None
 
     def resume(self) -> bool:
         """Forget the doubts that are over; whether there were any."""

@@ -54,17 +54,25 @@ class Leases:
 
     def dispatch(self) -> None:
         """One pass: give every waiting spec the workers that fit, start workers where only those are lacking."""
-        for cid, spec in list(self.waiting.items()):
+        waiting = self.waiting
+        for cid, spec in list(waiting.items()):
             queue = spec.queue
             while queue and queue[0].done:
                 queue.popleft()
             if not queue:
-                del self.waiting[cid]
-        if self.turns.is_contested(self.waiting):
+                del waiting[cid]
+        if len(waiting) > 1 and self.turns.is_contested(waiting):
             self._dispatch_in_turn()
             return
-        for spec in list(self.waiting.values()):
-            self._after(spec, served=self._lease_for(spec))
+        for cid, spec in list(waiting.items()):
+            queue = spec.queue
+            served = bool(queue) and self._lease_for(spec)
+            if queue and self.overflow is not None:
+                self.overflow(spec)
+            if not queue:
+                del waiting[cid]
+            elif served:
+                self.turn_is_over(spec)
 
     def _dispatch_in_turn(self) -> None:
         """Several jobs or priorities want the same: one lease at a time."""
@@ -72,26 +80,20 @@ class Leases:
         while left:
             job = self.turns.next_job(left)
             spec = left[job][0]
+            while spec.queue and spec.queue[0].done:
+                spec.queue.popleft()
             served = bool(spec.queue) and self._lease_one(spec)
             if served:
                 spec.waits_since = self.state.now
-            if not served or not spec.queue:
+                self.turn_is_over(spec)
+            elif spec.queue and self.overflow is not None:
+                self.overflow(spec)
+            if not spec.queue:
+                del self.waiting[spec.cid]
+            if not served or not spec.queue:  # nothing more for it in this pass
                 left[job].pop(0)
                 if not left[job]:
                     del left[job]
-            if spec.queue and not served:
-                self._after(spec, served=False)
-            elif not spec.queue or served:
-                self._after(spec, served=True, overflow=False)
-
-    def _after(self, spec: Spec, *, served: bool, overflow: bool = True) -> None:
-        """A spec has had its turn in this pass."""
-        if overflow and spec.queue and self.overflow is not None:
-            self.overflow(spec)
-        if not spec.queue:
-            self.waiting.pop(spec.cid, None)
-        elif served:
-            self.turn_is_over(spec)
 
     def turn_is_over(self, spec: Spec) -> None:
         """Next time it waits behind the others."""

@@ -110,6 +110,7 @@ class Node:
         self.neighbours.cluster.load = self.queries.load
         self.queries.waits_for = self.draining.waits_for
 
+        self._timed = (self.tasks.starts, self.tasks.limits, self.neighbours.hosting)
         self._handlers = self._by_kind()
 
     def _by_kind(self) -> dict[str, dict[int, Callable[[Conn, Any], None]]]:
@@ -184,10 +185,13 @@ class Node:
     def _own_deadline(self) -> int | None:
         if self.tasks.crowded:
             return self.state.now + SLOW_CHECK_NS
-        dues = (self.tasks.starts.deadline(), self.tasks.limits.deadline(), self.neighbours.hosting.deadline())
-        found = [due for due in dues if due is not None]
-        if found:
-            return min(found)
+        found: int | None = None
+        for part in self._timed:
+            due = part.deadline()
+            if due is not None and (found is None or due < found):
+                found = due
+        if found is not None:
+            return found
         if sum(map(len, self.state.pool.idle.values())) > self.state.pool.size:
             return self.state.now + IDLE_NS_MAX
         return None

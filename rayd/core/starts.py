@@ -73,7 +73,7 @@ class Starts:
 
     def deadline(self) -> int | None:
         """When the next pause is over, in ns."""
-        return min(self._paused.values(), default=None)
+        return min(self._paused.values()) if self._paused else None
 
     def resume(self) -> bool:
         """Forget the pauses that are over; whether there were any."""

@@ -70,7 +70,7 @@ class TimeLimits:
 
     def deadline(self) -> int | None:
         """When ``check`` is due, in ns."""
-        return min((limit.due for limit in self._running.values()), default=None)
+        return min(limit.due for limit in self._running.values()) if self._running else None
 
     def check(self) -> None:
         """End what has run for too long."""

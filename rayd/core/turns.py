@@ -44,9 +44,10 @@ class Turns:
 
     def ended(self, worker: Worker) -> None:
         """It has ended, or its CPUs are lent out."""
-        job = self.state.jobs.get(worker.key[0])
-        if job is not None and worker.counted_at and worker.actor is None:
-            job.used += self._use(worker) / job.weight
+        if len(self.state.jobs) > 1:  # who is alone owes nobody anything: see ``enter``
+            job = self.state.jobs.get(worker.key[0])
+            if job is not None and worker.counted_at and worker.actor is None:
+                job.used += self._use(worker) / job.weight
         worker.counted_at = 0
 
     def _use(self, worker: Worker) -> float:
