@@ -9,8 +9,10 @@ wrong, nothing came for a minute, or an error had no cause.
 """
 
 import argparse
+import os
 import random
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -24,6 +26,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from rayd.config import Environment
+from rayd.shell import sessions
 
 PATIENCE_S = 60.0
 CPUS = 2
@@ -80,6 +84,10 @@ class Echo:
         return self.base + value
 
 
+def _is_worker(process: psutil.Process) -> bool:
+    return any("ray::" in argument for argument in process.info["cmdline"] or ())
+
+
 class Killer(threading.Thread):
     """Kills processes until it has killed enough.
 
@@ -110,12 +118,16 @@ class Killer(threading.Thread):
             self.error = error
 
     def kill_worker(self) -> bool:
-        workers = [p for p in psutil.process_iter(["cmdline"]) if any("ray::" in a for a in p.info["cmdline"] or ())]
+        daemons = {record.pid for record in sessions.live(Environment.read().temp_dir())}
+        workers = [process for process in psutil.process_iter(["cmdline"]) if _is_worker(process)]
         if not workers:
             return False
+        chosen = self.rng.choice(workers)
         try:
-            self.rng.choice(workers).kill()
-        except psutil.NoSuchProcess:
+            if os.getsid(chosen.pid) not in daemons:  # somebody else's
+                return False
+            chosen.kill()
+        except (psutil.NoSuchProcess, ProcessLookupError):
             return False
         return True
 
@@ -191,6 +203,13 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.25, help="mean seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        os.environ["RAY_TMPDIR"] = folder  # what is killed is this cluster's, not that of anybody else on the machine
+        return soak(options)
+
+
+def soak(options: argparse.Namespace) -> int:
+    """Run until enough has been killed; the exit code."""
     rng, seen, rounds, start = random.Random(options.seed), Counter[str](), 0, time.monotonic()
     with Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": CPUS}) as cluster:
         for _ in range(NODES):
