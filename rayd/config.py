@@ -22,6 +22,8 @@ DEFAULT_TOKEN_FILE: Final = "~/.rayd/token"
 STORE_BYTES_MIN: Final = 75 * 1024 * 1024
 STORE_SHARE: Final = 0.3
 STORE_BYTES_MAX: Final = 200 * 10**9
+# A journal at a URL with one of these lies in a Redis server.
+REDIS_SCHEMES: Final = ("redis", "rediss")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 # These have flags of their own; a second way to give them would let the two disagree.
 _FLAG_OF_RESOURCE: Final = {
@@ -295,7 +297,7 @@ def _journal(given: str | None, environment: Environment, host: str, port: int) 
         if not given:
             raise ConfigError("journal", given, 'is empty; give a file, a redis:// URL, or "none" for no journal')
         scheme, colon, _ = given.partition("://")
-        if colon and scheme not in ("redis", "rediss"):
+        if colon and scheme not in REDIS_SCHEMES:
             raise ConfigError("journal", given, "is no journal; give a file, redis:// or rediss:// URL, or none")
         return "" if given == "none" else given if colon else os.path.abspath(given)
     folder = os.path.dirname(os.path.abspath(environment.token_path()))

@@ -28,7 +28,7 @@ from rayd.core.faults import cancelled
 from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec, Task
-from rayd.core.worker import Worker, WorkerState
+from rayd.core.worker import DRIVER_ENDED, Worker, WorkerState
 from rayd.errors import ACTOR_DIED, WORKER_CRASHED, Fault, fault
 from rayd.ids import actor_object_id
 from rayd.wire.frame import ProtocolError
@@ -442,14 +442,14 @@ class Actors:
         ]
         for actor in found:
             if actor.home:
-                self._evict(actor, "the driver has ended")
+                self._evict(actor, DRIVER_ENDED)
                 continue
-            self.end(actor, "the driver that created it has ended")
+            self.end(actor, "the driver that created it has ended", DRIVER_ENDED)
         return bool(found)
 
-    def end(self, actor: Actor, why: str) -> None:
-        """It cannot go on, for a reason in words."""
-        self._kill(actor, why)
+    def end(self, actor: Actor, why: str, fate: str) -> None:
+        """It cannot go on, for a reason in words; ``fate`` is that of its worker."""
+        self._kill(actor, fate)
         self.die(actor, died(actor, why))
 
     def _evict(self, actor: Actor, why: str) -> None:

@@ -68,7 +68,8 @@ class Detached:
 
     def _refuse(self, actor: Actor) -> None:
         if actor.state is not ActorState.DEAD:
-            self.actors.end(actor, "the head could not write it into its journal")
+            why = "the head could not write it into its journal"
+            self.actors.end(actor, why, why)
 
     def over(self, actor: Actor) -> None:
         """It has died."""

@@ -24,7 +24,7 @@ from rayd.wire.messages import HOST, KILL, UNHOST
 
 # Nodes are filled up to here one after the other, then evenly.
 PACKED_UNTIL: Final = 0.5
-# The two ends of a connection that is cut give it up up to 20 s apart: each when its kernel has heard nothing for 30 s,
+# The two ends of a connection that is cut give it up up to 20 s apart: each when its kernel has heard nothing for 40 s,
 # be that of data or of a probe, and looks at it. What ran at the other end has surely ended so long after this end has.
 BOTH_NOTICE_NS: Final = 25_000_000_000
 

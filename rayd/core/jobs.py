@@ -17,9 +17,8 @@ from rayd.core.door import check_introduction
 from rayd.core.effect import KillWorker
 from rayd.core.journal import COUNTER, EXPORT, JOB
 from rayd.core.state import Conn, Job, NodeState
-from rayd.core.worker import STARTING_MAX, Worker, WorkerState
+from rayd.core.worker import DRIVER_ENDED, STARTING_MAX, Worker, WorkerState
 
-FATE: Final = "the driver has ended"
 # Numbers of jobs that are set aside at a time.
 JOBS_AHEAD: Final = 1_000
 
@@ -105,7 +104,7 @@ class Jobs:
         if job is not None and not job.is_orphaned():
             return False
         worker = self.state.pool.workers.get(conn.worker)
-        return job is None or (worker is not None and worker.fate == FATE)
+        return job is None or (worker is not None and worker.fate == DRIVER_ENDED)
 
     def actor_died(self, actor: Actor) -> None:
         """If it was what kept a job whose driver has gone, that ends now."""
@@ -156,7 +155,7 @@ class Jobs:
             and self._is_abandoned(worker)
         ]
         for worker in found:
-            worker.fate = FATE
+            worker.fate = DRIVER_ENDED
             if worker.state is WorkerState.IDLE:
                 state.pool.drop_idle(worker)
                 worker.state = WorkerState.DEAD

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rayd.core.effect import Effects, Write
 from rayd.errors import Fault
 
-# Kinds of rows, in the order in which they are read back.
+# Kinds of rows.
 COUNTER: Final = "counter"
 NODE: Final = "node"
 JOB: Final = "job"

@@ -82,9 +82,10 @@ class Naming:
         actor = self.actors.create(conn, message, conn.specs[message[3]], self.state.jobs[conn.job].namespace)
         if name and actor.fault is None:
             self.directory.register(actor)
+        written = self.state.journal.count
         self.on_create(actor)
         if message[1]:
-            self.state.journal.then(lambda why: self._reply(conn, message[1], why is None, why))
+            self.state.journal.after(written, lambda why: self._reply(conn, message[1], why is None, why))
 
     def _granted(self, conn: Conn, message: Any, ok: bool, value: Any) -> None:
         """The head has answered whether a name is free."""

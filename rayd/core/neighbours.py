@@ -24,7 +24,6 @@ from rayd.core.task import Spec
 from rayd.ids import home_of, home_of_actor
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
-from rayd.wire.messages import FAULT
 
 
 class Neighbours:
@@ -154,7 +153,7 @@ class Neighbours:
         """Who sent calls over a connection takes them for failed: those that no actor has been given yet end."""
         for actor in list(self.actors.by_id.values()):
             for task in [task for task in (*actor.queue, *actor.stalled) if task.conn == conn and not task.done]:
-                self.tasks.finish(task, FAULT, cancelled(task), None)
+                self.tasks.finish(task, m.FAULT, cancelled(task), None)
                 self.actors.ready(task)  # it holds back no other call any more
 
     def _on_head_back(self) -> None:

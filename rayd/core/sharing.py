@@ -116,9 +116,8 @@ class Sharing:
     def _without(self, oid: bytes, share: Share, conn: int) -> None:
         self._leave(share, conn)
         channel = self.channels.by_conn.get(conn)
-        number = channel.member.number if channel is not None else self.state.number
-        if number != self.state.number:
-            share.holders.pop(number, None)
+        if channel is not None:
+            share.holders.pop(channel.member.number, None)
         self._serve(oid, share)
 
     def check(self) -> None:

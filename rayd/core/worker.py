@@ -13,6 +13,8 @@ from rayd.core.task import Spec, Task
 
 # Starting more processes at once than this only makes each of them later.
 STARTING_MAX: Final = 8
+# Why a worker is killed, in words: its driver has gone; nobody listens to it any more.
+DRIVER_ENDED: Final = "the driver has ended"
 # Idle workers beyond the number of CPUs are retired after this long.
 IDLE_NS_MAX: Final = 10_000_000_000
 

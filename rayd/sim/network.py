@@ -17,7 +17,7 @@ from rayd.wire.messages import REFUSED, Message
 if TYPE_CHECKING:
     from rayd.sim.host import Host
 
-# As in ``rayd.shell.dial_tcp``.
+# As in ``rayd.shell.dial_tcp`` and ``rayd.shell.silence``.
 HANDSHAKE_NS: Final = 10 * SECOND_NS
 SILENCE_NS: Final = 40 * SECOND_NS
 # An idle connection is probed after this long. What counts is the time since the last sign of the other side, which may

@@ -1,6 +1,7 @@
 """Open the journal that a configuration names."""
 
-from rayd.shell.journal.redis import SCHEMES, RedisJournal
+from rayd.config import REDIS_SCHEMES
+from rayd.shell.journal.redis import RedisJournal
 from rayd.shell.journal.sqlite import SqliteJournal
 from rayd.shell.journal.store import JournalStore
 
@@ -11,4 +12,4 @@ def open_journal(where: str) -> JournalStore:
     Raises:
         JournalError: it cannot be used.
     """
-    return RedisJournal(where) if where.partition("://")[0] in SCHEMES else SqliteJournal(where)
+    return RedisJournal(where) if where.partition("://")[0] in REDIS_SCHEMES else SqliteJournal(where)

@@ -13,7 +13,6 @@ from rayd.shell.journal.store import JournalError, Row, TakenError, unpack
 if TYPE_CHECKING:
     from redis import Redis
 
-SCHEMES: Final = ("redis", "rediss")
 _TIMEOUT_S: Final = 10.0
 # One transaction: nothing is changed unless the mark is still this head's.
 _WRITE: Final = """

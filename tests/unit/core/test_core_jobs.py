@@ -351,3 +351,12 @@ def test_the_log_tells_who_has_begun_and_killed_what(world: World) -> None:
     ]
     assert not any("\n" in line for line in world.audits)
     world.forgive()
+
+
+def test_an_actor_that_ends_with_its_driver_is_not_listened_to_any_more(world: World) -> None:
+    driver = world.driver()
+    world.actor(driver, detached=True, actor_name="stays", resources={"CPU": 0.1})
+    _, worker, _ = world.actor(driver, resources={"CPU": 0.1})
+    driver.leave()
+    assert worker.put() not in world.node.state.objects.entries
+    world.forgive()

@@ -183,3 +183,15 @@ def test_a_group_that_does_not_fit_any_more_waits_for_a_place(world: World, disk
     assert (row["name"], row["state"], row["nodes"]) == ("kept", "RESCHEDULING", [""])
     world.forgive()
     smaller.forgive()
+
+
+def test_nobody_is_refused_for_what_another_could_not_write(world: World, disk: Disk) -> None:
+    owner, tool = world.driver(), world.tool()
+    disk.sync()
+    ask(tool, "kv_put", key=b"k", value=b"v")
+    owner.create(owner.actor_class(actor_name="plain"))
+    (*_, last) = disk.taken()
+    world.step(Written(last.number, FULL))
+    assert replies(tool) == [[50, False, FULL]]
+    assert [row["name"] for row in owner.rpc("list_named_actors", all_namespaces=True)] == ["plain"]
+    world.forgive()
