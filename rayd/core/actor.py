@@ -17,19 +17,18 @@ from itertools import count
 from typing import Any
 
 from rayd.core.actor_faults import died, out_of_scope, unavailable, unknown, worker_died
+from rayd.core.actor_places import Places
 from rayd.core.actor_record import Actor, ActorState
-from rayd.core.allotment import Allotment, fitting
 from rayd.core.call_order import may_wait
 from rayd.core.dispatch import Dispatcher
 from rayd.core.door import check_arguments
 from rayd.core.effect import KillWorker, RetireWorker
 from rayd.core.elsewhere import FarActors, Guests, Hosts
 from rayd.core.faults import cancelled
-from rayd.core.resources import Demand
 from rayd.core.state import Conn, NodeState
 from rayd.core.task import Spec, Task
-from rayd.core.worker import DRIVER_ENDED, Worker, WorkerState
-from rayd.errors import ACTOR_DIED, WORKER_CRASHED, Fault, fault
+from rayd.core.worker import DRIVER_ENDED, Worker
+from rayd.errors import ACTOR_DIED, Fault, fault
 from rayd.ids import actor_object_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import ERROR, FAULT, INLINE, RETRYABLE, STOP_TASK, STORED
@@ -52,6 +51,7 @@ class Actors:
         self.far: FarActors  # these are bound by what knows of other nodes
         self.hosts: Hosts
         self.guests: Guests
+        self.places = Places(state, self)
         self.buried: dict[bytes, Fault] = {}  # of a former head: why they are no more
         self.on_alive: Callable[[Actor], None] = lambda actor: None
         self._on_death = on_death
@@ -102,57 +102,8 @@ class Actors:
             self.die(actor, {**actor.spec.fault, "actor_id": actor.aid.hex()})
             return
         self.placing[actor.aid] = actor
+        actor.waits_since = actor.waits_since or self.state.now
         self.state.dirty = True
-
-    def dispatch(self) -> None:
-        """Give pending actors a worker, oldest first, as far as resources and processes allow."""
-        state = self.state
-        wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
-        reserved: list[tuple[Allotment, list[int], Demand]] = []
-        for actor in sorted(self.placing.values(), key=lambda actor: (-actor.spec.priority, actor.serial)):
-            aid, spec = actor.aid, actor.spec
-            if self.hosts.waits(actor):
-                continue
-            if not actor.home and self.hosts.place(actor):
-                del self.placing[aid]
-                continue
-            source = fitting(spec.sources, actor.placement, spec.demand)
-            if source is None:
-                if actor.home:
-                    self.guests.refuse(actor)
-                continue
-            key = (spec.job, spec.env)
-            worker = state.pool.take_idle(key)
-            if worker is None:
-                wanted[key] = wanted.get(key, 0) + 1
-                gpus = source.take(spec.demand)  # so that no more are started than can be used
-                reserved.append((source, gpus, spec.demand))
-                continue
-            del self.placing[aid]
-            self._start_on(actor, worker, source)
-        for source, gpus, demand in reserved:
-            source.give(demand, gpus)
-        for key, number in wanted.items():
-            self.tasks.starts.want(key, number)
-
-    def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
-        """Actors that wait for a worker that cannot be had die."""
-        for actor in list(self.placing.values()):
-            if (actor.spec.job, actor.spec.env) == key:
-                code = ACTOR_DIED if why["code"] == WORKER_CRASHED else why["code"]
-                text = f"The actor {actor.title()} died before it had started. {why['message']}"
-                self.die(actor, {**why, "code": code, "message": text, "actor_id": actor.aid.hex()})
-
-    def _start_on(self, actor: Actor, worker: Worker, source: Allotment) -> None:
-        state, spec = self.state, actor.spec
-        worker.take(source, spec.demand)
-        worker.spec = spec
-        worker.state = WorkerState.ACTOR
-        worker.actor = actor.aid
-        worker.progress_at = worker.leased_at = state.now
-        actor.worker = worker
-        actor.state = ActorState.STARTING
-        self.tasks.mail(worker, actor.creation)
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 

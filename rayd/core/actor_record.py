@@ -48,6 +48,7 @@ class Actor:
         spec: its class; options carry name, lifetime, restarts and concurrency.
         creation: the task that runs ``__init__``, kept for restarts.
         serial: order in which actors are given a place.
+        waits_since: since when it looks for a place, in ns.
         queue: calls that may be mailed, in order.
         stalled: calls of a caller whose first one waits for an argument.
         worker: the process that runs it, if that is one of this node.
@@ -78,6 +79,7 @@ class Actor:
         "spec",
         "stalled",
         "state",
+        "waits_since",
         "window",
         "worker",
     )
@@ -86,6 +88,7 @@ class Actor:
         options = spec.options
         self.aid = aid
         self.serial = 0
+        self.waits_since = 0
         self.spec = spec
         self.creation = creation
         self.state = ActorState.PENDING

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rayd.core.actor_record import Actor, ActorState
-from rayd.core.allotment import Allotment, fitting
+from rayd.core.allotment import Allotment
 from rayd.core.objects import ALLOCATED, PENDING
 from rayd.core.resources import UNITS_PER_ONE, Demand
 from rayd.core.task import STREAMING, Task
@@ -259,7 +259,7 @@ def _check_work_goes_on(node: "Node") -> None:
     """Nobody waits for what is free: an idle worker, or room for another one."""
     state = node.state
     for spec in node.tasks.waiting.values():
-        if fitting(spec.sources, spec.demand) is not None:
+        if state.claims.fitting(spec.cid, spec.sources, spec.demand) is not None:
             key = (spec.job, spec.env)
             assert not state.pool.idle.get(key), f"{spec.name} waits while a worker is idle"
             coming = state.pool.starting.get(key) or state.pool.starting_total() >= STARTING_MAX

@@ -414,6 +414,7 @@ class Dispatcher:
             # Still queued here, or mailed but not begun; if the worker reads it all the same, its result comes too
             # late.
             self.finish(task, FAULT, cancelled(task), None)
+            self.state.dirty = True  # others may have been held up for it
             if worker is not None:
                 self.state.effects.sends[worker.conn].append((STOP_TASK, task.tid))
             return

@@ -11,7 +11,6 @@ from typing import Any, Final
 from rayd.core.actor import Actors
 from rayd.core.actor_faults import died
 from rayd.core.actor_record import Actor, ActorState, Host
-from rayd.core.allotment import fitting
 from rayd.core.channels import Channel, Channels
 from rayd.core.cluster import Cluster
 from rayd.core.guests import ALIVE, DEAD, REFUSED
@@ -61,14 +60,14 @@ class Hosting:
             return False
         spec = actor.spec
         numbers = list(fit)
-        if fitting(spec.sources, actor.placement, spec.demand) is not None:
+        if self.state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand) is not None:
             numbers.append(self.state.number)
         if spec.spread:
             number = self.cluster.next_in_turn(spec.cid, numbers)
         else:
             number = min(numbers, key=lambda n: (self._load_of(actor, n), n != self.state.number, n))
         if number != self.state.number:
-            self._give(actor, fit[number])
+            self.give(actor, fit[number])
         return number != self.state.number
 
     def _load_of(self, actor: Actor, number: int) -> float:
@@ -101,7 +100,8 @@ class Hosting:
             return False
         return bool(spec.group) or all(member.free.fits(demand) for demand in (actor.placement, spec.demand))
 
-    def _give(self, actor: Actor, member: Member) -> None:
+    def give(self, actor: Actor, member: Member) -> None:
+        """Have another node run an actor, if it has the room."""
         creation, spec = actor.creation, actor.spec
         for demand in (spec.demand, actor.placement):
             if member.free.fits(demand):
@@ -148,6 +148,7 @@ class Hosting:
         mine = actor is not None and actor.host is not None and actor.host.channel is channel
         if state == ALIVE:
             if actor is not None and actor.host is not None and mine:
+                actor.waits_since = 0
                 actor.host.pid = int(why["pid"])
                 self.actors.alive(actor, bytes(why["value"]))
             return

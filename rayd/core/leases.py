@@ -84,7 +84,6 @@ class Leases:
                 spec.queue.popleft()
             served = bool(spec.queue) and self._lease_one(spec)
             if served:
-                spec.waits_since = self.state.now
                 self.turn_is_over(spec)
             elif spec.queue and self.overflow is not None:
                 self.overflow(spec)
@@ -109,18 +108,27 @@ class Leases:
 
     def _lease_one(self, spec: Spec) -> bool:
         """Lease one worker, if there is one and what is asked for fits; else see to it that there will be one."""
-        source = fitting(spec.sources, spec.demand)
-        if source is None:
-            return False
-        key = (spec.job, spec.env)
-        worker = self.state.pool.take_idle(key)
-        if worker is None:
-            self._start_workers(spec, key)
+        state = self.state
+        claims = state.claims
+        if claims.claim is None:
+            source = fitting(spec.sources, spec.demand)
+        else:
+            source = claims.fitting(spec.cid, spec.sources, spec.demand)
+        worker = None
+        if source is not None:
+            key = (spec.job, spec.env)
+            worker = state.pool.take_idle(key)
+            if worker is None:
+                self._start_workers(spec, key)
+        if source is None or worker is None:
+            claims.unserved(spec.cid, spec.waits_since, spec.sources, spec.demand)
             return False
         worker.take(source, spec.demand)
         worker.spec = spec
         worker.state = WorkerState.LEASED
-        worker.leased_at = worker.progress_at = self.state.now
+        worker.leased_at = worker.progress_at = spec.waits_since = state.now
+        if claims.claim is not None:
+            claims.served(spec.cid)
         self.turns.began(worker)
         self.tasks.refill(worker, spec)
         if not worker.inflight:  # everything queued had been cancelled
@@ -140,7 +148,7 @@ class Leases:
 
     def can_begin(self, spec: Spec) -> bool:
         """Whether something of a spec runs here, or will as soon as there is a worker or its job's turn has come."""
-        if fitting(spec.sources, spec.demand) is not None:
+        if self.state.claims.fitting(spec.cid, spec.sources, spec.demand) is not None:
             return True
         return any(worker.spec is spec for worker in self.state.pool.workers.values()) or (
             bool(spec.sources) and self.turns.is_owed(spec.job)
@@ -154,7 +162,7 @@ class Leases:
 
     def _contended(self) -> bool:
         """Whether anybody else waits for resources."""
-        return len(self.waiting) > 1 or bool(self.state.placing)
+        return len(self.waiting) > 1 or bool(self.state.placing) or self.state.claims.claim is not None
 
     def give_back(self, worker: Worker) -> None:
         """Return everything a worker holds."""
@@ -165,4 +173,7 @@ class Leases:
     def end(self, worker: Worker) -> None:
         """A leased worker has nothing to do any more."""
         self.tasks.give_back(worker)
+        spec = worker.spec
+        if spec is not None:
+            spec.waits_since = self.state.now
         self.state.pool.put_idle(worker, self.state.now)

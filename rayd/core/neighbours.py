@@ -5,6 +5,7 @@ from typing import Any
 
 from rayd.core.actor import Actors
 from rayd.core.channels import Channel, Channels
+from rayd.core.claiming import Claiming
 from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.event import Linked
@@ -69,6 +70,7 @@ class Neighbours:
         actors.far = self.far_calls
         actors.hosts = self.hosting = Hosting(state, self.cluster, self.channels, self.offload, actors)
         actors.guests = self.guests = HereForOthers(state, self.cluster, self.offload, actors)
+        self.claiming = Claiming(state, self.cluster, self.channels, self.offload, self.hosting, actors)
         self.guests.on_left = jobs.actor_died
         self.offload.on_call_over = self.hosting.answered
 
@@ -82,6 +84,8 @@ class Neighbours:
             m.HOSTED: self.hosting.told,
             m.UNHOST: self.guests.unhost,
             m.ENDED: self._on_ended,
+            m.CLAIM: self.claiming.claim,
+            m.CLAIMED: self.claiming.claimed,
             m.SEEK: self.sharing.seek,
             m.SOURCE: self.foreign.told_source,
             m.SOUGHT: self.sharing.sought,
@@ -137,6 +141,7 @@ class Neighbours:
             channel.member.doubtful = True
         self.actors.end_guests(channel.conn)
         self.hosting.lost(channel)
+        self.claiming.lost(channel)
         self.foreign.lost(channel, channel.member.title())
         self.offload.lost(channel)
         self.offload.end_those_of(channel.conn)
@@ -179,6 +184,8 @@ class Neighbours:
         self.offload.hand_out(spec)
         if spec.queue and not self.tasks.leases.can_begin(spec):
             self.offload.refuse(spec)
+            if spec.queue:
+                self.claiming.overflow(spec)
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ class Node:
         self.tasks.actor_ready = self.actors.ready
         self.state.bind(self.tasks.ready, self._unheld)
         self.neighbours = Neighbours(self.state, self.tasks, self.actors, self.jobs, facts)
+        self.claiming = self.neighbours.claiming
         self.naming = Naming(self.state, self.actors, self.directory, self.neighbours.cluster)
         self.placement = Placement(self.state, self.neighbours.cluster, self.tasks, self.actors)
         self.bundles = self.placement.bundles
@@ -167,14 +168,25 @@ class Node:
                 self._on_event(event)
         finally:
             if state.dirty:
-                state.dirty = False
-                if self.bundles.leaving:
-                    self.bundles.release()
-                if self.groups.pending:
-                    self.groups.dispatch()
-                if self.actors.placing:
-                    self.actors.dispatch()
-                self.tasks.leases.dispatch()
+                self._dispatch()
+                if state.claims.claim is not None and state.claims.end_pass():
+                    self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Something has been queued, or has become free."""
+        state = self.state
+        state.dirty = False
+        if state.claims.claim is not None:
+            state.claims.begin_pass()
+        if self.bundles.leaving:
+            self.bundles.release()
+        if self.groups.pending:
+            self.groups.dispatch()
+        if state.placing:
+            self.actors.places.dispatch()
+        if state.placing or self.claiming.asked:
+            self.claiming.review()
+        self.tasks.leases.dispatch()
 
     def next_deadline(self) -> int | None:
         """When to send ``Tick`` at the latest, in ns; None while nothing depends on time."""
@@ -185,7 +197,7 @@ class Node:
     def _own_deadline(self) -> int | None:
         if self.tasks.crowded:
             return self.state.now + SLOW_CHECK_NS
-        found: int | None = None
+        found = self.state.claims.deadline() if self.state.claims.claim is not None else None
         for part in self._timed:
             due = part.deadline()
             if due is not None and (found is None or due < found):
@@ -250,7 +262,7 @@ class Node:
         self.tasks.limits.check()
         if self.tasks.starts.resume():
             self.state.dirty = True
-        if self.neighbours.hosting.resume():
+        if self.neighbours.hosting.resume() or self.state.claims.is_due():
             self.state.dirty = True
         for worker in self.state.pool.surplus(self.state.now):
             self.state.pool.drop_idle(worker)
@@ -362,7 +374,7 @@ class Node:
         why = self.tasks.starts.failed(worker, event.cause, event.stderr) if starting else None
         if why is not None:
             self.tasks.start_failed(worker.key, why)
-            self.actors.start_failed(worker.key, why)
+            self.actors.places.start_failed(worker.key, why)
         if worker.actor is not None:
             self.actors.worker_lost(worker, event.cause, event.stderr, event.unread)
         else:

@@ -9,7 +9,6 @@ queue that a local worker would get. The other node decides: what it cannot begi
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from rayd.core.allotment import fitting
 from rayd.core.channels import Channel, Channels
 from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
@@ -84,6 +83,19 @@ class Offload:
             self._full.pop(spec.cid, None)
         spec.queue.extendleft(reversed(kept))
 
+    def send_first(self, spec: Spec, channel: Channel) -> bool:
+        """Send the first task of a spec that is queued and may leave; whether there was one."""
+        for task in spec.queue:
+            if not task.done and task.conn not in self.channels.by_conn and task.conn in self.state.conns:
+                spec.queue.remove(task)
+                self.send(task, channel)
+                return True
+        return False
+
+    def runs_elsewhere(self, spec: Spec) -> bool:
+        """Whether some other node has tasks of a spec from us."""
+        return any(cid == spec.cid for cid, _ in self._counts)
+
     def _candidates(self, spec: Spec) -> Iterable[Member]:
         """Nodes that may have room for a spec: all of them, or as long as nothing new was heard, those that have
         finished something. Looking at a thousand nodes whenever one of them does would take most of the time.
@@ -141,7 +153,7 @@ class Offload:
         """One node after the other, of those that have room."""
         spec = task.spec
         numbers = [member.number for _, member in self._by_room(spec, self.cluster.others())]
-        if fitting(spec.sources, spec.demand) is not None:
+        if self.state.claims.fitting(spec.cid, spec.sources, spec.demand) is not None:
             numbers.append(self.state.number)
         number = self.cluster.next_in_turn(spec.cid, numbers) if numbers else self.state.number
         if number == self.state.number:
@@ -215,6 +227,7 @@ class Offload:
             return
         spec = task.spec
         spec.observe(run_us)
+        spec.waits_since = self.state.now
         self.state.finished[spec.name] = self.state.finished.get(spec.name, 0) + 1
         if len(rows) == 1 and rows[0][0] >= ERROR:
             self.tasks.finish(task, rows[0][0], rows[0][1], None)
@@ -278,7 +291,9 @@ class Offload:
             task = self.back(channel, tid)
             if task is not None:
                 member.refused[task.spec.cid] = None
+                since = task.spec.waits_since
                 self.tasks.queue_again(task)
+                task.spec.waits_since = since
 
     def cancel(self, task: Task, force: bool, recursive: bool) -> bool:
         """Cancel a task wherever it is; False when it is not elsewhere."""

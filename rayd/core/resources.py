@@ -170,6 +170,14 @@ class Ledger:
                 return False
         return True
 
+    def fits_beside(self, demand: Demand, kept: Demand) -> bool:
+        """Whether everything asked for is free now, and enough is left for another demand, or as much as there is."""
+        return all(self._free.get(name, 0) - kept.units(name) >= units for name, units in demand.items)
+
+    def units_free(self, name: str) -> int:
+        """Units of a resource that are free, less those that are owed."""
+        return self._free.get(name, 0) - self._debt.get(name, 0)
+
     def take(self, demand: Demand) -> None:
         """Take what `fits` said is free. Raises LedgerError, with nothing taken, if it does not fit."""
         if not self.fits(demand):

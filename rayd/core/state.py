@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rayd.core.allotment import Allotment
+from rayd.core.claims import Claims
 from rayd.core.effect import Audit, Effects
 from rayd.core.journal import Journal
 from rayd.core.objects import Entry, ObjectTable
@@ -130,6 +131,7 @@ class NodeState:
         self.now = 0
         self.number = 0
         self.dirty = False
+        self.claims = Claims(self)
         self.why_never: Callable[[Spec, Demand, str], str] = _unset
         self._on_ready: Callable[[Task], None] = _unset
         self._on_unheld: Callable[[bytes, Entry], bool] = _unset

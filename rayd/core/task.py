@@ -35,7 +35,7 @@ class Spec:
         retries_max: further attempts after a system failure (-1: without end).
         timeout_ns: how long one run may take; 0 for any time.
         priority: higher ones of a job go first.
-        waits_since: since when something of it is queued and nothing has been leased, in ns.
+        waits_since: since when something of it is queued and nothing has begun, in ns.
         env: environment variables of the worker process, sorted pairs.
         options: what only workers and actors read, as sent by the client.
         queue: ready tasks, oldest first.

@@ -89,6 +89,8 @@ ENDED: Final = 53  # ()  the driver has gone, but not all that it leaves: end wh
 SEEK: Final = 54  # (oid)  where is a large object to be had? -> SOURCE
 SOURCE: Final = 55  # (oid, number)  from that node
 SOUGHT: Final = 56  # (oid, ok)  it has come from there, or not; or it is not wanted any more
+CLAIM: Final = 57  # (key, wants)  keep room for this spec of mine -> CLAIMED; or let go of that
+CLAIMED: Final = 58  # (key, ok)  there is room now, or none is kept
 UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
@@ -167,6 +169,8 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     SEEK: _variants(bytes),
     SOURCE: _variants(bytes, int),
     SOUGHT: _variants(bytes, bool),
+    CLAIM: _variants(int, bool),
+    CLAIMED: _variants(int, bool),
     RESERVE: _variants(bytes, int, list),
     RESERVED: _variants(bytes, int, bool, dict),
     GROUP: _variants(bytes, dict),

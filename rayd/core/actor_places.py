@@ -1,0 +1,86 @@
+"""Which actors get a worker of their node, and in which order."""
+
+from typing import TYPE_CHECKING
+
+from rayd.core.actor_record import Actor, ActorState
+from rayd.core.allotment import Allotment
+from rayd.core.resources import Demand
+from rayd.core.state import NodeState
+from rayd.core.turns import AGE_NS
+from rayd.core.worker import Worker, WorkerState
+from rayd.errors import ACTOR_DIED, WORKER_CRASHED, Fault
+
+if TYPE_CHECKING:
+    from rayd.core.actor import Actors
+
+
+class Places:
+    """The actors of a node that wait for a worker.
+
+    Args:
+        state: the node's tables.
+        actors: all of them.
+    """
+
+    def __init__(self, state: NodeState, actors: "Actors") -> None:
+        self.state = state
+        self.actors = actors
+
+    def dispatch(self) -> None:
+        """Give pending actors a worker, oldest first, as far as resources and processes allow."""
+        state = self.state
+        wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
+        reserved: list[tuple[Allotment, list[int], Demand]] = []
+        for actor in sorted(self.state.placing.values(), key=self._rank):
+            aid, spec = actor.aid, actor.spec
+            if self.actors.hosts.waits(actor):
+                continue
+            if not actor.home and self.actors.hosts.place(actor):
+                del self.state.placing[aid]
+                continue
+            source = state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand)
+            if source is None and actor.home:
+                self.actors.guests.refuse(actor)
+                continue
+            key = (spec.job, spec.env)
+            worker = None if source is None else state.pool.take_idle(key)
+            if worker is None:
+                state.claims.unserved(spec.cid, actor.waits_since, spec.sources, actor.placement or spec.demand)
+            if source is None:
+                continue
+            if worker is None:
+                wanted[key] = wanted.get(key, 0) + 1
+                gpus = source.take(spec.demand)  # so that no more are started than can be used
+                reserved.append((source, gpus, spec.demand))
+                continue
+            del self.state.placing[aid]
+            self._start_on(actor, worker, source)
+        for source, gpus, demand in reserved:
+            source.give(demand, gpus)
+        for key, number in wanted.items():
+            self.actors.tasks.starts.want(key, number)
+
+    def _rank(self, actor: Actor) -> tuple[int, int]:
+        """As for tasks, a second of waiting is worth a level of priority."""
+        return -(actor.spec.priority + (self.state.now - actor.waits_since) // AGE_NS), actor.serial
+
+    def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
+        """Actors that wait for a worker that cannot be had die."""
+        for actor in list(self.state.placing.values()):
+            if (actor.spec.job, actor.spec.env) == key:
+                code = ACTOR_DIED if why["code"] == WORKER_CRASHED else why["code"]
+                text = f"The actor {actor.title()} died before it had started. {why['message']}"
+                self.actors.die(actor, {**why, "code": code, "message": text, "actor_id": actor.aid.hex()})
+
+    def _start_on(self, actor: Actor, worker: Worker, source: Allotment) -> None:
+        state, spec = self.state, actor.spec
+        worker.take(source, spec.demand)
+        worker.spec = spec
+        worker.state = WorkerState.ACTOR
+        worker.actor = actor.aid
+        worker.progress_at = worker.leased_at = state.now
+        actor.worker = worker
+        actor.state = ActorState.STARTING
+        actor.waits_since = 0
+        state.claims.served(spec.cid)
+        self.actors.tasks.mail(worker, actor.creation)
