@@ -12,6 +12,7 @@ from typing import Any, Final
 from rayd.core.allotment import Allotment
 from rayd.core.effect import KillWorker
 from rayd.core.objects import PENDING
+from rayd.core.packing import together
 from rayd.core.resources import TIMES_MAX, UNITS_PER_ONE, Demand
 from rayd.core.state import NodeState
 from rayd.core.worker import Worker, WorkerState
@@ -81,6 +82,7 @@ class Bundles:
         self.known: dict[bytes, Known] = {}
         self.here: dict[bytes, dict[int, Bundle]] = {}
         self.leaving: list[Bundle] = []
+        self.waiting: dict[bytes, tuple[dict[int, Demand], Callable[[bool], None]]] = {}
         self.ask: Callable[[bytes], None]  # for what is known of a group
         self._on_change = on_change
         self._awaited: dict[bytes, dict[bytes, bytes]] = {}
@@ -99,9 +101,37 @@ class Bundles:
         self.here.setdefault(gid, {}).update(taken)
         return True
 
+    def reserve_patiently(self, gid: bytes, wanted: Mapping[int, Demand], answer: Callable[[bool], None]) -> None:
+        """The same, and if there is not enough room now, keep what becomes free for that.
+
+        Args:
+            gid, wanted: as for ``reserve``.
+            answer: called once with whether that went, perhaps later.
+        """
+        if self.reserve(gid, wanted):
+            answer(True)
+        elif self.state.claims.make(gid, (self.state.whole,), together(wanted)):
+            self.waiting[gid] = dict(wanted), answer
+        else:
+            answer(False)
+
+    def dispatch(self) -> None:
+        """Answer those reservations that wait no more."""
+        claims = self.state.claims
+        for gid, (wanted, answer) in list(self.waiting.items()):
+            if self.reserve(gid, wanted):
+                claims.served(gid)
+            elif claims.claim is not None and claims.claim.who == gid:
+                claims.unserved(gid, self.state.now, (), together(wanted))
+                continue
+            del self.waiting[gid]
+            answer(gid in self.here)
+
     def told(self, gid: bytes, row: Mapping[str, Any]) -> None:
         """GROUP: what has become of a group; what was reserved here for it and is not in its row is given back."""
         known = self.known[gid] = Known(row)
+        if self.waiting.pop(gid, None) is not None:
+            self.state.claims.served(gid)
         mine = self.here.get(gid, {})
         for index in list(mine):
             if known.fault is not None or known.nodes[index] != self.state.number:

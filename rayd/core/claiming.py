@@ -61,7 +61,7 @@ class Claiming:
         """Claim what has become necessary, let go of what is not any more."""
         for cid, channel in list(self.asked.items()):
             spec = self.state.specs.get(cid)
-            if spec is None or not (any(not task.done for task in spec.queue) or self._actor(spec)):
+            if spec is None or not (self.offload.first(spec) or self._actor(spec)):
                 del self.asked[cid]
                 self._say(channel, cid, False)
         for actor in self.actors.placing.values():
@@ -70,7 +70,10 @@ class Claiming:
 
     def overflow(self, spec: Spec) -> None:
         """Nobody has room for what is queued of a spec."""
-        if self._is_late(spec.waits_since) and self.offload.may_leave(spec) and not self.offload.runs_elsewhere(spec):
+        offload = self.offload
+        if not self._is_late(spec.waits_since) or not offload.may_leave(spec) or offload.runs_elsewhere(spec):
+            return
+        if offload.first(spec) is not None:
             self._ask(spec, spec.demand)
 
     def _is_late(self, since: int) -> bool:
@@ -78,7 +81,7 @@ class Claiming:
 
     def _ask(self, spec: Spec, demand: Demand) -> None:
         claim = self.state.claims.claim
-        if spec.cid in self.asked or len(self.asked) >= ASKED_MAX or (claim is not None and claim.cid == spec.cid):
+        if spec.cid in self.asked or len(self.asked) >= ASKED_MAX or (claim is not None and claim.who == spec.cid):
             return
         able = [
             member

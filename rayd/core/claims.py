@@ -32,7 +32,7 @@ class Claim:
     """What is kept for whom.
 
     Attributes:
-        cid: the spec of the task or actor that waits.
+        who: number of the spec of the task or actor that waits, or id of a placement group.
         source: from where it is to be taken.
         demand: how much.
         until: when it is over, in ns.
@@ -41,10 +41,10 @@ class Claim:
         told: that node knows that there is room.
     """
 
-    __slots__ = ("cid", "conn", "demand", "key", "source", "told", "until")
+    __slots__ = ("conn", "demand", "key", "source", "told", "until", "who")
 
-    def __init__(self, cid: int, source: Allotment, demand: Demand, until: int) -> None:
-        self.cid = cid
+    def __init__(self, who: int | bytes, source: Allotment, demand: Demand, until: int) -> None:
+        self.who = who
         self.source = source
         self.demand = demand
         self.until = until
@@ -67,7 +67,7 @@ class Claims:
         self.state = state
         self.claim: Claim | None = None
         self._reached = False  # whether those whose turn it is now come after who has the claim
-        self._rests: dict[int, int] = {}  # whose claim was of no use, and until when there is no other
+        self._rests: dict[int | bytes, int] = {}  # whose claim was of no use, and until when there is no other
         self._vain: dict[tuple[tuple[Allotment, ...], Demand], None] = {}  # what would not fit
         self._vain_at = 0  # in the step of this time
 
@@ -77,15 +77,15 @@ class Claims:
         """Those who wait are about to be served, in the order of their turns."""
         self._reached = self.claim is not None and self.claim.conn != 0
 
-    def fitting(self, cid: int, sources: Iterable[Allotment], *demands: Demand) -> Allotment | None:
+    def fitting(self, who: int | bytes, sources: Iterable[Allotment], *demands: Demand) -> Allotment | None:
         """As ``rayd.core.allotment.fitting``, from what is not kept for somebody else.
 
         Args:
-            cid: the spec of who asks.
+            who: as in ``Claim``.
             sources, demands: where each of them has to fit for itself.
         """
         claim = self.claim
-        if claim is None or not self._reached or claim.cid == cid:
+        if claim is None or not self._reached or claim.who == who:
             return fitting(sources, *demands)
         return fitting((source for source in sources if self._leaves(claim, source, demands)), *demands)
 
@@ -95,40 +95,41 @@ class Claims:
             return True
         return all(source.ledger.fits_beside(demand, claim.demand) for demand in demands)
 
-    def unserved(self, cid: int, since: int, sources: Iterable[Allotment], demand: Demand) -> None:
+    def unserved(self, who: int | bytes, since: int, sources: Iterable[Allotment], demand: Demand) -> None:
         """Somebody could not be served: the first of those that have waited has the claim.
 
         Args:
-            cid: its spec.
+            who: as in ``Claim``.
             since: from when on nothing of it has begun, in ns.
             sources, demand: where it could run, and what it takes there.
         """
         claim = self.claim
         if claim is not None:
-            self._reached |= claim.cid == cid
+            self._reached |= claim.who == who
         elif self.state.now - since >= PATIENCE_NS:
-            self._reached = self.make(cid, sources, demand)
+            self.make(who, sources, demand)
 
-    def make(self, cid: int, sources: Iterable[Allotment], demand: Demand) -> bool:
+    def make(self, who: int | bytes, sources: Iterable[Allotment], demand: Demand) -> bool:
         """Make a claim; whether that is possible now."""
         if self._vain_at != self.state.now:
             self._vain_at = self.state.now
             self._vain.clear()
-            self._rests = {cid: until for cid, until in self._rests.items() if until > self.state.now}
-        if self.claim is not None or cid in self._rests or self._is_served(cid):
+            self._rests = {who: until for who, until in self._rests.items() if until > self.state.now}
+        if self.claim is not None or who in self._rests or self._is_served(who):
             return False
         wanted = tuple(sources), demand
         for source in sources if wanted not in self._vain else ():
             if self._would_fit(source, demand):
-                self.claim = Claim(cid, source, demand, self.state.now + HOLD_NS)
+                self.claim = Claim(who, source, demand, self.state.now + HOLD_NS)
+                self._reached = True
                 return True
         self._vain[wanted] = None
         return False
 
-    def _is_served(self, cid: int) -> bool:
+    def _is_served(self, who: int | bytes) -> bool:
         """Whether something of a spec runs: then it starves of nothing."""
         return any(
-            worker.spec is not None and worker.spec.cid == cid and worker.state is WorkerState.LEASED
+            worker.spec is not None and worker.spec.cid == who and worker.state is WorkerState.LEASED
             for worker in self.state.pool.workers.values()
         )
 
@@ -150,7 +151,7 @@ class Claims:
         if claim is None:
             return False
         if claim.until <= self.state.now:
-            self._rests[claim.cid] = self.state.now + HOLD_NS
+            self._rests[claim.who] = self.state.now + HOLD_NS
             self.claim = None
             if claim.conn and not claim.told:
                 self.state.effects.sends[claim.conn].append((CLAIMED, claim.key, False))
@@ -163,9 +164,9 @@ class Claims:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def served(self, cid: int) -> None:
+    def served(self, who: int | bytes) -> None:
         """Something of a spec has begun."""
-        if self.claim is not None and self.claim.cid == cid:
+        if self.claim is not None and self.claim.who == who:
             self.claim = None
 
     def lost(self, conn: int) -> None:

@@ -376,7 +376,7 @@ class Cluster:
         return VIEW_NS if nodes <= OFTEN_UP_TO else min(BEAT_NS, VIEW_NS * nodes * nodes // OFTEN_UP_TO**2)
 
     def _is_news(self) -> bool:
-        return self.state.ledger.available() != self._told
+        return self.state.offered() != self._told
 
     def tell_again(self) -> None:
         """Somebody has an outdated view of this node."""
@@ -389,7 +389,7 @@ class Cluster:
         if due is None or now < due:
             return
         self._told_at = now
-        self._told = self.state.ledger.available()
+        self._told = self.state.offered()
         if now - self._load_at >= BEAT_NS:  # people do not look more often, and counting takes its time
             self._load, self._load_at = self.load(), now
         self.on_beat()

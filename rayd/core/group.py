@@ -7,6 +7,8 @@ Rules
 * All bundles that have no node are reserved, or none is: each node that is to have some is asked first (RESERVE), and
   only when all have agreed does the group exist (GROUP). If one refuses, GROUP tells the others so.
 * Pending groups are tried in the order they came; one that does not fit holds back no other.
+* The first that has waited for a second is tried patiently: the nodes that it would fit on if they were idle keep for
+  it what becomes free (``rayd.core.claims``). One group at a time, or two might keep what the other one needs.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 from rayd.core.bundles import NOWHERE, Bundles
 from rayd.core.channels import home_of_job
+from rayd.core.claims import PATIENCE_NS
 from rayd.core.cluster import HEAD, Cluster
 from rayd.core.faults import largest, unsatisfiable
 from rayd.core.journal import GROUP as GROUP_ROW
@@ -44,16 +47,20 @@ class Trial:
         number: of the attempt, so that answers to an earlier one are known as such.
         chosen: node of each bundle.
         waiting: nodes that have not answered.
+        agreed: nodes that have.
         failed: one has refused, or died.
+        patient: nodes wait until there is room.
     """
 
-    __slots__ = ("chosen", "failed", "number", "waiting")
+    __slots__ = ("agreed", "chosen", "failed", "number", "patient", "waiting")
 
-    def __init__(self, number: int, chosen: dict[int, int], waiting: list[int]) -> None:
+    def __init__(self, number: int, chosen: dict[int, int], patient: bool) -> None:
         self.number = number
         self.chosen = chosen
-        self.waiting = dict.fromkeys(waiting)
+        self.waiting = dict.fromkeys(chosen.values())
+        self.agreed: dict[int, None] = {}
         self.failed = False
+        self.patient = patient
 
 
 class Group:
@@ -66,10 +73,13 @@ class Group:
         nodes: number of the node of each bundle, or ``NOWHERE``.
         trial: an attempt that is under way.
         asked_at, created_at: in ns; 0 for not yet.
+        waits_since: since when it is pending, or since an attempt with patience has failed, in ns.
+        busy: nodes that could not even keep room for it.
     """
 
     __slots__ = (
         "asked_at",
+        "busy",
         "created_at",
         "demands",
         "detached",
@@ -81,6 +91,7 @@ class Group:
         "state",
         "strategy",
         "trial",
+        "waits_since",
     )
 
     def __init__(self, gid: bytes, job: bytes, namespace: str, params: Mapping[str, Any], now: int) -> None:
@@ -94,7 +105,8 @@ class Group:
         self.nodes = [NOWHERE] * len(self.demands)
         self.trial: Trial | None = None
         self.state = GroupState.PENDING
-        self.asked_at = now
+        self.asked_at = self.waits_since = now
+        self.busy: dict[int, None] = {}
         self.created_at = 0
         if len(gid) != PLACEMENT_GROUP_ID_BYTES:
             raise ValueError("a group has an id of another length")
@@ -263,28 +275,68 @@ class Groups:
                 self._try(group)
 
     def _try(self, group: Group) -> None:
-        me = self.state.number
         others = [member for member in self.cluster.others() if member.takes_work]
-        free = {member.number: member.free for member in others} | {me: self.state.ledger}
+        free = {member.number: member.free for member in others} | {self.state.number: Ledger(self.state.offered())}
+        patient = False
+        chosen = self._choose(group, free)
+        if chosen is None and self._may_be_patient(group):
+            patient = True
+            idle = {member.number: member.totals for member in (self.cluster.me, *others)}
+            chosen = self._choose(
+                group, {number: totals for number, totals in idle.items() if number not in group.busy}
+            )
+            group.waits_since = self.state.now
+            group.busy.clear()
+        if chosen is not None:
+            self._trials += 1
+            group.trial = Trial(self._trials, chosen, patient)
+            self._ask(group, group.trial)
+
+    @staticmethod
+    def _choose(group: Group, free: Mapping[int, Ledger]) -> dict[int, int] | None:
         placed = [node for node in group.nodes if node != NOWHERE]
-        chosen = choose(group.strategy, group.lacking(), dict(sorted(free.items())), placed)
-        if chosen is None:
-            return
+        return choose(group.strategy, group.lacking(), dict(sorted(free.items())), placed)
+
+    def _may_be_patient(self, group: Group) -> bool:
+        if self.state.now - group.waits_since < PATIENCE_NS:
+            return False
+        return not any(other.trial is not None and other.trial.patient for other in self.pending.values())
+
+    def _ask(self, group: Group, trial: Trial) -> None:
+        """Ask each of the chosen nodes for its part."""
+        me = self.state.number
         by_node: dict[int, dict[int, Demand]] = {}
-        for index, number in chosen.items():
+        for index, number in trial.chosen.items():
             by_node.setdefault(number, {})[index] = group.demands[index]
-        if me in by_node and not self.bundles.reserve(group.gid, by_node[me]):
-            return  # free, but not in one piece: GPUs in shares
-        self._trials += 1
-        group.trial = Trial(self._trials, chosen, [number for number in by_node if number != me])
-        for number in group.trial.waiting:
+        mine = by_node.pop(me, {})
+        if mine and not trial.patient:
+            if not self.bundles.reserve(group.gid, mine):
+                group.trial = None
+                return  # free, but not in one piece: GPUs in shares
+            trial.agreed[me] = None
+            del trial.waiting[me]
+        for number, wanted in by_node.items():
             member = self.cluster.members[number]
-            whole = together(by_node[number])
+            whole = together(wanted)
             if member.free.fits(whole):
                 member.free.take(whole)
-            rows = [[index, demand.to_floats()] for index, demand in by_node[number].items()]
-            message = (RESERVE, group.gid, group.trial.number, rows)
+            rows = [[index, demand.to_floats()] for index, demand in wanted.items()]
+            message = (RESERVE, group.gid, trial.number, rows, trial.patient)
             self.state.effects.sends[self.cluster.conn_of(number)].append(message)
+        if me in trial.waiting:
+            self.bundles.reserve_patiently(group.gid, mine, lambda ok: self._answered(group, trial, me, ok))
+        self._settle(group)
+
+    def _answered(self, group: Group, trial: Trial, number: int, ok: bool) -> None:
+        """A node has its part, or will not."""
+        if group.trial is not trial:
+            return  # it has heard, or will, that the group is something else now
+        trial.waiting.pop(number, None)
+        if ok:
+            trial.agreed[number] = None
+        else:
+            trial.failed = True
+            group.busy[number] = None
         self._settle(group)
 
     def reserved(self, conn: Conn, message: Any) -> None:
@@ -295,11 +347,8 @@ class Groups:
         if member is None:
             return
         member.free = Ledger(free)
-        if group is None or group.trial is None or group.trial.number != trial:
-            return  # it has heard, or will, that the group is something else now
-        group.trial.waiting.pop(member.number, None)
-        group.trial.failed |= not ok
-        self._settle(group)
+        if group is not None and group.trial is not None and group.trial.number == trial:
+            self._answered(group, group.trial, member.number, ok)
 
     def _settle(self, group: Group) -> None:
         """If all nodes have answered, the attempt has an end."""
@@ -369,7 +418,8 @@ class Groups:
             if home_of_job(group.job) == member.number and not group.detached:
                 self.remove(group.gid)
                 continue
-            if group.trial is not None and member.number in group.trial.chosen.values():
+            # What a node has reserved is also given back when it hears that another part of the group is gone.
+            if group.trial is not None and member.number in (*group.trial.chosen.values(), *group.nodes):
                 group.trial.failed = True
                 group.trial.waiting.pop(member.number, None)
                 self._settle(group)
@@ -414,7 +464,8 @@ class Groups:
             assert waits == (NOWHERE in group.nodes) or group.state is GroupState.REMOVED, f"{group.title()} is in part"
             assert group.trial is None or group.trial.waiting, f"{group.title()} waits for no answer"
             mine = [index for index, node in enumerate(group.nodes) if node == self.state.number]
-            trial = group.trial.chosen.items() if group.trial is not None else ()
-            mine += [index for index, node in trial if node == self.state.number]
+            trial = group.trial
+            if trial is not None and self.state.number in trial.agreed:
+                mine += [index for index, node in trial.chosen.items() if node == self.state.number]
             here = self.bundles.here.get(group.gid, {})
             assert sorted(here) == sorted(mine), f"{group.title()} has other bundles here than it should"

@@ -39,12 +39,19 @@ class Grouping:
         return {m.RESERVE: self._on_reserve, m.RESERVED: self.groups.reserved, m.GROUP: self._on_group}
 
     def _on_reserve(self, conn: Conn, message: Any) -> None:
-        _, gid, trial, rows = message
+        _, gid, trial, rows, patient = message
         self._from_the_head(conn)
-        ok = not self.cluster.me.draining and self.bundles.reserve(
-            gid, {int(index): Demand.of(amounts) for index, amounts in rows}
-        )
-        self.state.effects.sends[conn.conn].append((m.RESERVED, gid, trial, ok, self.state.ledger.available()))
+        wanted = {int(index): Demand.of(amounts) for index, amounts in rows}
+
+        def answer(ok: bool) -> None:
+            self.state.effects.sends[conn.conn].append((m.RESERVED, gid, trial, ok, self.state.offered()))
+
+        if self.cluster.me.draining:
+            answer(False)
+        elif patient:
+            self.bundles.reserve_patiently(gid, wanted, answer)
+        else:
+            answer(self.bundles.reserve(gid, wanted))
 
     def _on_group(self, conn: Conn, message: Any) -> None:
         self._from_the_head(conn)

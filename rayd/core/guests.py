@@ -102,7 +102,7 @@ class HereForOthers:
     def refuse(self, actor: Actor) -> None:
         """There is no room for it."""
         self.cluster.tell_again()
-        self._leave(actor, REFUSED, {"free": self.state.ledger.available()}, [], [])
+        self._leave(actor, REFUSED, {"free": self.state.offered()}, [], [])
 
     def over(self, actor: Actor, why: Fault, mailed: list[Task], unread: list[bytes], final: bool) -> None:
         """It runs here no more."""

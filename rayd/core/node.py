@@ -180,6 +180,8 @@ class Node:
             state.claims.begin_pass()
         if self.bundles.leaving:
             self.bundles.release()
+        if self.bundles.waiting:
+            self.bundles.dispatch()
         if self.groups.pending:
             self.groups.dispatch()
         if state.placing:

@@ -72,7 +72,7 @@ class Offload:
                 task = spec.queue.popleft()
                 if task.done:
                     continue
-                if task.conn in self.channels.by_conn or task.conn not in self.state.conns:
+                if not self._may_go(task):
                     kept.append(task)
                     continue
                 self.send(task, self.channels.to(spec.job, member))
@@ -85,12 +85,19 @@ class Offload:
 
     def send_first(self, spec: Spec, channel: Channel) -> bool:
         """Send the first task of a spec that is queued and may leave; whether there was one."""
-        for task in spec.queue:
-            if not task.done and task.conn not in self.channels.by_conn and task.conn in self.state.conns:
-                spec.queue.remove(task)
-                self.send(task, channel)
-                return True
-        return False
+        task = self.first(spec)
+        if task is not None:
+            spec.queue.remove(task)
+            self.send(task, channel)
+        return task is not None
+
+    def first(self, spec: Spec) -> Task | None:
+        """The first task of a spec that is queued and may leave."""
+        return next((task for task in spec.queue if not task.done and self._may_go(task)), None)
+
+    def _may_go(self, task: Task) -> bool:
+        """Whether a task was submitted here, and by somebody who is still there."""
+        return task.conn not in self.channels.by_conn and task.conn in self.state.conns
 
     def runs_elsewhere(self, spec: Spec) -> bool:
         """Whether some other node has tasks of a spec from us."""
@@ -416,7 +423,7 @@ class Offload:
             self.cluster.tell_again()
         for conn, tasks in by_conn.items():
             held = self.give_back(conn, tasks)
-            refusal = (REFUSE, [task.tid for task in tasks], held, self.state.ledger.available())
+            refusal = (REFUSE, [task.tid for task in tasks], held, self.state.offered())
             self.state.effects.sends[conn].append(refusal)
 
     def give_back(self, conn: int, tasks: Iterable[Task]) -> list[bytes]:

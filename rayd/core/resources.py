@@ -250,6 +250,11 @@ class Ledger:
         """Name -> free amount; what is used up is left out."""
         return {name: units / UNITS_PER_ONE for name, units in self._free.items() if units}
 
+    def available_beside(self, kept: Demand) -> dict[str, float]:
+        """The same, if some of it is kept for somebody."""
+        left = {name: units - kept.units(name) for name, units in self._free.items()}
+        return {name: units / UNITS_PER_ONE for name, units in left.items() if units > 0}
+
     def totals(self) -> dict[str, float]:
         """Name -> amount this node has."""
         return {name: units / UNITS_PER_ONE for name, units in self._total.items()}

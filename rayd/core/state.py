@@ -154,6 +154,13 @@ class NodeState:
         """Which of this machine's GPUs are free."""
         return self.whole.gpus
 
+    def offered(self) -> dict[str, float]:
+        """What is free here for others than who has a claim, by name."""
+        claim = self.claims.claim
+        if claim is None or claim.source is not self.whole:
+            return self.ledger.available()
+        return self.ledger.available_beside(claim.demand)
+
     def bind(self, on_ready: Callable[[Task], None], on_unheld: Callable[[bytes, Entry], bool]) -> None:
         """Close the circle between the object table and the parts that react to it."""
         self._on_ready = on_ready

@@ -81,7 +81,9 @@ REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin her
 HOST: Final = 45  # (actor_id, key, args, args_oid, deps, contained)  run an actor of mine -> HOSTED, more than once
 HOSTED: Final = 46  # (actor_id, state, why map, [task_id] unbegun, [oid])  what becomes of it; results as in REFUSE
 FAR_ITEM: Final = 48  # (task_id, index, kind, data, contained)  a streamed item; STORED: data is [size]
-RESERVE: Final = 49  # (group_id, attempt, [[index, amounts map]])  the head to a member: take these bundles -> RESERVED
+RESERVE: Final = (
+    49  # (group_id, attempt, [[index, amounts map]], patient)  the head to a member: take these -> RESERVED
+)
 RESERVED: Final = 50  # (group_id, attempt, ok, free map)
 GROUP: Final = 51  # (group_id, notice map)  the head to a member: what has become of a placement group
 DRAIN: Final = 52  # (seconds)  the head to a member: end when nothing is left, or when they are over; 0 for any time
@@ -171,7 +173,7 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     SOUGHT: _variants(bytes, bool),
     CLAIM: _variants(int, bool),
     CLAIMED: _variants(int, bool),
-    RESERVE: _variants(bytes, int, list),
+    RESERVE: _variants(bytes, int, list, bool),
     RESERVED: _variants(bytes, int, bool, dict),
     GROUP: _variants(bytes, dict),
     FAR_ITEM: _variants(bytes, int, int, (bytes, list, dict), list),

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import pytest
 
 import ray
-from e2e.support import Program, start_cluster, stopping
+from e2e.support import Program, rayd, start_cluster, stopping
 from ray.remote_function import RemoteFunction
 
 StartProgram: TypeAlias = Callable[..., Program]
@@ -44,6 +44,57 @@ def test_the_higher_priority_runs_first(ray_tmpdir: object, program: StartProgra
         running = program(ORDER)
         running.succeed()
         assert running.says("order") == "hhhhuuuullll"
+
+
+WIDE = """
+    import time
+    import ray
+    from ray.util import placement_group
+
+    ray.init()
+
+    @ray.remote
+    def small():
+        time.sleep(0.05)
+
+    @ray.remote(num_cpus=2)
+    def wide():
+        return "wide"
+
+    @ray.remote(num_cpus=2)
+    class Wide:
+        def name(self):
+            return "actor"
+
+    def until(ref, stream=[]):
+        while not ray.wait([ref], timeout=0)[0]:
+            while len(stream) < 8:
+                stream.append(small.remote())
+            done, _ = ray.wait([ref, *stream])  # what runs for ever lets no small task through
+            stream[:] = [small for small in stream if small not in done]
+        return ref
+
+    until(small.remote())
+    print("began", ray.get(until(wide.remote())), flush=True)
+    actor = Wide.remote()
+    print("began", ray.get(until(actor.name.remote())), flush=True)
+    ray.kill(actor)
+    group = placement_group([{"CPU": 1}, {"CPU": 1}])
+    until(group.ready())
+    print("began group", flush=True)
+"""
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_what_needs_a_whole_node_is_not_kept_waiting_by_small_tasks(
+    ray_tmpdir: object, program: StartProgram, far: bool
+) -> None:
+    with stopping(start_cluster(cpus=1 if far else 2)) as head:
+        if far:
+            rayd("start", "--address", head.address, "--num-cpus", "2")
+        running = program(WIDE)
+        running.succeed()
+        assert running.stdout.split() == ["began", "wide", "began", "actor", "began", "group"]
 
 
 SHARES = """

@@ -241,6 +241,14 @@ class Net:
             self.carry_out()
         return found
 
+    def deliver_some(self) -> bool:
+        """The next message arrives; whether there was one."""
+        for end in self.ends:
+            if end.coming:
+                end.deliver(1)
+                return True
+        return self.write(1)
+
     def deliver_alone(self) -> bool:
         """Everything arrives, and nothing else happens; whether there was anything."""
         found = False
@@ -280,10 +288,10 @@ class Net:
     def _is_wire(world: World, effect: Effect) -> bool:
         """Whether it concerns a wire; what concerns a process is left to who looks after those."""
         assert isinstance(effect, CloseConnection)
-        if isinstance(world.peers[effect.conn], End):
-            return True
-        world.others.append(effect)
-        return False
+        peer = world.peers.get(effect.conn)
+        if peer is not None and not isinstance(peer, End):
+            world.others.append(effect)
+        return isinstance(peer, End)  # nobody, if it could not be had
 
     def close(self, world: World, effect: CloseConnection) -> None:
         """One side closes a wire."""
@@ -405,24 +413,24 @@ class Net:
         self.head_comes()
         self.everybody_answers()
         self.expect_head_to_know()
-        for play in self.plays.values():
+        for play in list(self.plays.values()):
             for client in play.clients.values():
                 client.peer.want(*client.held)
         self.everybody_answers()
         if not any(play.short() for play in self.plays.values()):
-            for play in self.plays.values():
+            for play in list(self.plays.values()):
                 play.expect_nothing_pending()
-        for play in self.plays.values():
+        for play in list(self.plays.values()):
             play.release_everything(self.everybody_answers)
         self.everybody_answers()
-        for play in self.plays.values():
+        for play in list(self.plays.values()):
             for client in play.drivers():
                 client.peer.leave()
         self.everybody_answers()
         if self.going:
             self.time_passes(Random(0))
             assert not [play for play in self.plays.values() if play in self.going], "a node with nothing goes on"
-        for play in self.plays.values():
+        for play in list(self.plays.values()):
             play.expect_nothing_left(self.everybody_answers)
             neighbours = play.world.node.neighbours
             assert not neighbours.foreign.source

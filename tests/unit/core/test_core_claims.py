@@ -9,6 +9,7 @@ from net import Net
 from peers import Peer, WorkerPeer
 from play import Play
 from rayd.core.claims import HOLD_NS, PATIENCE_NS
+from rayd.core.event import Join
 from rayd.core.turns import AGE_NS
 from rayd.wire import messages as m
 from world import World
@@ -50,16 +51,20 @@ class Stream:
         while not met():
             waited = (self.world.now - start) / 1e6
             assert waited <= limit_ms, f"it waits for {waited:g} ms"
-            self.world.wait_ms(TASK_MS / 2)
-            self.world.workers()
-            running = self.running()
-            if running:
-                (tid, *_) = [tid for tid in running[0].begun if tid in self.mine]
-                self.mine.add(self.submit())
-                running[0].done(tid, run_us=int(TASK_MS * 1000))
-            self.world.workers()
-            self.running()
+            self.step()
         return (self.world.now - start) / 1e6
+
+    def step(self) -> None:
+        """One task ends, and another comes."""
+        self.world.wait_ms(TASK_MS / 2)
+        self.world.workers()
+        running = self.running()
+        if running:
+            (tid, *_) = [tid for tid in running[0].begun if tid in self.mine]
+            self.mine.add(self.submit())
+            running[0].done(tid, run_us=int(TASK_MS * 1000))
+        self.world.workers()
+        self.running()
 
 
 @pytest.fixture
@@ -179,6 +184,34 @@ def test_an_actor_that_waits_gains_a_level_each_second() -> None:
     world.forgive()
 
 
+def group(driver: Peer, *bundles: dict[str, float], **params: object) -> bytes:
+    gid = driver.new_tid()[:14] + driver.job
+    driver.rpc("group_create", group_id=gid, bundles=list(bundles), **params)
+    return gid
+
+
+def is_created(driver: Peer, gid: bytes) -> bool:
+    (row,) = driver.rpc("group_table", group_id=gid)
+    return bool(row["state"] == "CREATED")
+
+
+def test_a_placement_group_is_created_beside_a_stream_of_small_tasks(world: World) -> None:
+    driver = world.driver()
+    small = stream(world, driver)
+    gid = group(driver, {"CPU": 1}, {"CPU": 1})
+    small.until(lambda: is_created(driver, gid), PATIENCE_MS + 3 * TASK_MS)
+
+
+def test_a_group_that_is_removed_while_room_is_kept_for_it_keeps_none(world: World) -> None:
+    driver = world.driver()
+    small = stream(world, driver)
+    gid = group(driver, {"CPU": 2})
+    small.until(lambda: world.node.state.claims.claim is not None, 2 * PATIENCE_MS)
+    driver.rpc("group_remove", group_id=gid)
+    assert world.node.state.claims.claim is None
+    assert not world.node.bundles.waiting
+
+
 # ---- several nodes ---------------------------------------------------------------------------------------------------
 
 
@@ -262,4 +295,59 @@ def test_a_node_that_cannot_keep_room_says_so() -> None:
     assert there.world.node.state.claims.claim is None
     assert not here.world.node.neighbours.claiming.asked
     for play in net.plays.values():
+        play.world.forgive()
+
+
+def test_a_placement_group_over_two_nodes_is_created_beside_a_stream_on_each() -> None:
+    net = Net(3, Random(0))
+    head, second, third = net.plays.values()
+    driver = head.world.driver()
+    head.world.actor(driver, resources={"CPU": 1.0})  # no two CPUs here
+    streams = [far_stream(net, play) for play in (second, third)]
+    settle(net)
+    gid = group(driver, {"CPU": 2}, {"CPU": 2}, strategy="STRICT_SPREAD")
+
+    def created() -> bool:
+        now = max(play.world.now for play in net.plays.values())
+        for play in net.plays.values():
+            play.world.now = now
+            play.world.wait_ms(10)
+        settle(net)
+        for small in streams:
+            small.running()
+        return is_created(driver, gid)
+
+    streams[0].until(lambda: streams[1].step() or created(), 3 * PATIENCE_MS + 8 * TASK_MS)
+    for play in net.plays.values():
+        play.world.forgive()
+
+
+def test_what_was_reserved_for_a_part_of_a_group_is_asked_for_again_when_another_part_is_lost() -> None:
+    """The node with it hears that the group is incomplete, and gives back what it has reserved."""
+    net = Net(3, Random(0))
+    head = next(iter(net.plays.values()))
+    driver = head.world.driver()
+    gid = group(driver, {"CPU": 1}, {"CPU": 1}, {"CPU": 1}, strategy="STRICT_SPREAD")
+    settle(net)
+    assert is_created(driver, gid)
+    addresses = list(net.plays)
+    net.kill(addresses[2])
+    net.carry_out()
+    settle(net)
+    assert not is_created(driver, gid)
+    groups = head.world.node.groups
+    wanted = groups.by_id[gid]
+    net._begin("10.0.0.9:6379", Join(addresses[0]))
+    while wanted.trial is None:  # the new node is being asked
+        assert net.deliver_some()
+    net.kill(addresses[1])
+    net.carry_out()
+    settle(net)
+    net._begin("10.0.0.10:6379", Join(addresses[0]))
+    net.deliver_all()
+    settle(net)
+    assert is_created(driver, gid)
+    for play in net.plays.values():
+        node = play.world.node
+        assert len(node.bundles.here[gid]) == 1, f"node {node.state.number} has not what the group has there"
         play.world.forgive()
