@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from rayd.core.absence import AWAY_NS_MAX, Absence
-from rayd.core.effect import CloseConnection, Dial, Joined, StopDaemon
+from rayd.core.effect import CloseConnection, Dial, FenceAt, Joined, StopDaemon
 from rayd.core.journal import COUNTER, NODE
 from rayd.core.member import Member
 from rayd.core.resources import Ledger
@@ -76,6 +76,7 @@ class Cluster:
         self.load: Callable[[], dict[str, Any]] = dict
         self.on_beat: Callable[[], None] = lambda: None
         self._head_heard_at = 0
+        self._fenced_at = -BEAT_NS  # when the workers' time was last said
         self.absence: Absence | None = None
         self.on_return: Callable[[], None] = lambda: None
         self._head_address = ""
@@ -408,6 +409,9 @@ class Cluster:
             self._look_for_head(self.absence)
         else:
             self.state.effects.sends[self.head_conn].append((VIEW, self._told, self._load))
+        if self.state.now - self._fenced_at >= BEAT_NS:
+            self._fenced_at = self.state.now
+            self.state.effects.others.append(FenceAt(self._head_heard_at + FENCE_NS))
 
     def _beat_of_head(self) -> None:
         me = self.me

@@ -58,6 +58,14 @@ class Joined(NamedTuple):
     number: int
 
 
+class FenceAt(NamedTuple):
+    """Unless there is another of these before then, all workers are to be killed at ``due``, in monotonic ns, and even
+    if the daemon does not get the processor: others may soon start the actors of a node that is not heard of.
+    """
+
+    due: int
+
+
 class SendPart(NamedTuple):
     """Send DATA with a copy of these bytes of the store; to a "bulk" client the bytes themselves after a REPLY."""
 
@@ -137,6 +145,7 @@ Effect: TypeAlias = (
     | TakeBack
     | Interrupt
     | Joined
+    | FenceAt
     | SendPart
     | Fetch
     | StopFetch

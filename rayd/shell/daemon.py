@@ -26,6 +26,7 @@ from rayd.core.effect import (
     CloseConnection,
     Effect,
     Effects,
+    FenceAt,
     Fetch,
     Interrupt,
     Joined,
@@ -207,6 +208,8 @@ class Daemon:
             case Recovered():
                 self._recovered = effect.figures
                 print(f"going on with a cluster whose head was killed: {effect.figures}", file=sys.stderr, flush=True)
+            case FenceAt():
+                self.workers.fence_at(effect.due)
             case Joined():
                 self.joined.set_result(effect.number)
             case SendPart():

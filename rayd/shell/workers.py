@@ -2,7 +2,7 @@
 
 The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one
 SOCK_SEQPACKET pair: ``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket,
-stdout, stderr) one way, ``["forked", worker, pid]`` or ``["failed", worker, why]`` and later ``["exited", worker, pid,
+stdout, stderr) and ``["fence", time]`` one way, ``["forked", worker, pid]`` or ``["failed", worker, why]`` and later ``["exited", worker, pid,
 status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
 """
 
@@ -142,6 +142,14 @@ class Workers:
         """SIGCHLD: reap what is no child of the fork server."""
         if self._server is not None:
             self._server.reap_orphans()
+
+    def fence_at(self, due: int) -> None:
+        """Have all workers killed at a time, in monotonic ns, unless another one is told before; this process may not
+        be able to do it then.
+        """
+        with contextlib.suppress(OSError):  # the fork server is gone: the next one hears of the next time
+            if self._control is not None:
+                self._control.send(msgpack.packb(["fence", due]))
 
     # ---- birth -------------------------------------------------------------------------------------------------------
 

@@ -175,8 +175,7 @@ class ActorRuns:
     def begins(self, worker: "WorkerProcess", aid: bytes) -> None:
         """Its constructor runs."""
         other = self._at.get(aid)
-        stopped = other is not None and other.daemon.host.paused  # a machine that is stopped runs nothing
-        if other is not None and other.alive and other is not worker and not stopped:
+        if other is not None and other.alive and other is not worker:
             here, there = worker.daemon.host.address, other.daemon.host.address
             self._checkers.fails("one actor", f"{aid.hex()} begins at {here} and still runs at {there}")
         self._at[aid] = worker

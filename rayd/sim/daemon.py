@@ -24,6 +24,7 @@ from rayd.sim.network import End, Link
 from rayd.sim.options import MS_NS, US_NS
 from rayd.sim.transfer import BYTES_PER_US, Transfer
 from rayd.sim.violation import ViolationError
+from rayd.sim.worker import KILLED
 from rayd.store.arena import Arena
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import DATA, REFUSED, Message
@@ -87,6 +88,8 @@ class Daemon:
         self.joined = False
         self._next_conn = 1
         self._alarm: Alarm | None = None
+        self._fence: Alarm | None = None
+        self._fence_due = 0
         self._stopping = False
 
     @property
@@ -224,6 +227,8 @@ class Daemon:
                     party.close()
             case does.Joined():
                 self.joined = True
+            case does.FenceAt():
+                self._fence_at(effect.due)
             case does.Write():
                 self.sim.disk.put(self, effect)
             case does.Recovered():
@@ -252,15 +257,30 @@ class Daemon:
             self.clock.cancel(self._alarm)
         self._alarm = self.clock.at(due + 1, self._tick)
 
+    def _fence_at(self, due: int) -> None:
+        """The fork server is to kill all workers, whatever becomes of the daemon until then."""
+        self._fence_due = due
+        if self._fence is None:
+            self._fence = self.clock.at(due, self._fenced)
+
+    def _fenced(self) -> None:
+        self._fence = None
+        if self.clock.now < self._fence_due:
+            self._fence_at(self._fence_due)
+            return
+        for worker in list(self.workers.values()):
+            worker.exit(KILLED)
+
     def _tick(self) -> None:
         self._alarm = None
         self.feed(Tick())
 
     def silence(self) -> None:
         """It ends: no timer of it goes off any more."""
-        if self._alarm is not None:
-            self.clock.cancel(self._alarm)
-            self._alarm = None
+        for alarm in (self._alarm, self._fence):
+            if alarm is not None:
+                self.clock.cancel(alarm)
+        self._alarm = self._fence = None
 
     # ---- connections -------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from errno import EAGAIN
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -54,20 +55,53 @@ def main() -> int:
     poller.register(control, select.POLLIN)
     poller.register(wake_r, select.POLLIN)
     spare = list(_SPARE_IMPORTS)
+    fence = Fence(children)
     while True:
-        ready = {fd for fd, _ in poller.poll(_QUIET_MS if spare else None)}
-        if not ready:
+        ready = {fd for fd, _ in poller.poll(_QUIET_MS if spare else fence.left_ms())}
+        if not ready and spare:
             _import_spare(spare.pop(0))
         if wake_r in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_r, 4096)
             _reap(control, children)
         if control.fileno() in ready:
-            job_info = _serve_one(control, children, libc, (wake_r, wake_w))
+            job_info = _serve_one(control, children, libc, (wake_r, wake_w), fence)
             if job_info is None:
                 return 0
             if job_info.get("numpy") and "numpy" not in sys.modules and "numpy" not in spare:
                 spare.append("numpy")
+        elif fence.is_due():
+            fence.kill()
+
+
+class Fence:
+    """When the workers of a node have to end because its daemon, stopped or starved, can neither hear the head nor end
+    them itself: see ``rayd.core.cluster``.
+
+    Args:
+        children: worker by process id.
+    """
+
+    def __init__(self, children: dict[int, int]) -> None:
+        self._children = children
+        self.due: int | None = None  # in monotonic ns
+
+    def left_ms(self) -> float | None:
+        """How long there is still time; None for ever."""
+        return None if self.due is None else max(0.0, (self.due - time.monotonic_ns()) / 1e6)
+
+    def is_due(self) -> bool:
+        """Whether that is over."""
+        return self.due is not None and time.monotonic_ns() >= self.due
+
+    def kill(self) -> None:
+        """Do it, once."""
+        self.due = None
+        said = f"its daemon has not said for long that it hears the head: {len(self._children)} workers are killed"
+        print(f"fork server: {said}", file=sys.stderr, flush=True)
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 def _import_worker() -> None:
@@ -88,16 +122,20 @@ def _import_spare(name: str) -> None:
 
 
 def _serve_one(
-    control: socket.socket, children: dict[int, int], libc: ctypes.CDLL, ours: tuple[int, int]
+    control: socket.socket, children: dict[int, int], libc: ctypes.CDLL, ours: tuple[int, int], fence: Fence
 ) -> dict[str, Any] | None:
-    """Answer one request; returns what the job's driver said of itself, None when the daemon has gone."""
+    """Answer one request; returns what the job's driver said of itself, if anything, None when the daemon has gone."""
     try:
         data, fds, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 4)
     except ConnectionResetError:
         return None
     if not data:
         return None
-    _, wid, job_info, env, facts = msgpack.unpackb(data, unicode_errors=TEXT_ERRORS)
+    request = msgpack.unpackb(data, unicode_errors=TEXT_ERRORS)
+    if request[0] == "fence":
+        fence.due = request[1]
+        return {}
+    _, wid, job_info, env, facts = request
     server = os.getpid()
     try:
         pid = os.fork()

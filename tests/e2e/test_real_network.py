@@ -263,6 +263,32 @@ def test_a_head_that_stands_still_for_a_while_fails_nothing(folder: Path) -> Mea
         return goes_on_after([steady(made, host) for host in made.network.hosts], held_stop(made.head))
 
 
+@side_by_side
+def test_the_workers_of_a_node_that_stands_still_for_too_long_end_before_their_work_begins_anew(
+    folder: Path,
+) -> Measured:
+    """Its daemon cannot end them: it does not run."""
+    with cluster(folder) as made:
+        running = made.program(made.at_head, FENCED)
+        running.says("ready")
+        victims = workers(made.node)
+        start = time.monotonic()
+        os.kill(made.node.pid, signal.SIGSTOP)
+        try:
+            assert all_gone(victims, within_s=FENCED_S)
+            measured = {"until its workers were gone": since(start)}
+            until(lambda: not made.alive())
+            measured["until the head took it for dead"] = since(start)
+            assert TAKEN_FOR_DEAD_S > since(start) > FENCED_S
+            running.succeed()
+        finally:
+            os.kill(made.node.pid, signal.SIGCONT)
+        assert all_gone([made.node.pid], within_s=LIMIT_S)
+        measured["between the actor's lives"] = between_lives(running)
+        assert "workers are killed" in log_of(made.node)
+        return measured
+
+
 # ---- what a network may be like --------------------------------------------------------------------------------------
 
 

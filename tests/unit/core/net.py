@@ -15,7 +15,18 @@ import msgpack
 from peers import RefusedError
 from play import DOINGS, Play
 from rayd.core.actor_record import ActorState
-from rayd.core.effect import CloseConnection, Dial, Effect, Fetch, Joined, Recovered, StopDaemon, StopFetch, Write
+from rayd.core.effect import (
+    CloseConnection,
+    Dial,
+    Effect,
+    FenceAt,
+    Fetch,
+    Joined,
+    Recovered,
+    StopDaemon,
+    StopFetch,
+    Write,
+)
 from rayd.core.event import Connected, Disconnected, Event, Fetched, Join, Linked, Received, Recover, Written
 from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY
@@ -280,6 +291,7 @@ class Net:
                 self._has_drained(play.world)
                 return
             play.world.take(Joined)
+            play.world.take(FenceAt)
             play.world.take(Recovered)
             self._take_writes()
             play.carry_out()
