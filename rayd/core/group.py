@@ -295,6 +295,7 @@ class Groups:
         if member is None:
             return
         member.free = Ledger(free)
+        self.cluster.assume(member)
         if group is None or group.trial is None or group.trial.number != trial:
             return  # it has heard, or will, that the group is something else now
         group.trial.waiting.pop(member.number, None)
