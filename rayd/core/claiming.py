@@ -65,7 +65,7 @@ class Claiming:
                 del self.asked[cid]
                 self._say(channel, cid, False)
         for actor in self.actors.placing.values():
-            if not actor.home and self._is_late(actor.waits_since):
+            if self._may_go(actor) and self._is_late(actor.waits_since):
                 self._ask(actor.spec, actor.placement or actor.spec.demand)
 
     def overflow(self, spec: Spec) -> None:
@@ -101,9 +101,13 @@ class Claiming:
     def _actor(self, spec: Spec) -> Actor | None:
         """An actor of this node and of a spec that looks for a place."""
         for actor in self.actors.placing.values():
-            if actor.spec is spec and not actor.home and not self.hosting.waits(actor):
+            if actor.spec is spec and self._may_go(actor):
                 return actor
         return None
+
+    def _may_go(self, actor: Actor) -> bool:
+        """Whether an actor is of this node and may be started."""
+        return not actor.home and not self.hosting.waits(actor)
 
     def claimed(self, conn: Conn, message: Any) -> None:
         """CLAIMED: there is room now, or the claim is refused, or over."""
@@ -115,6 +119,7 @@ class Claiming:
         spec = self.state.specs.get(cid)
         if not ok:
             channel.member.refused[cid] = None
+            self.cluster.assume(channel.member)
             return
         actor = self._actor(spec) if spec is not None else None
         if actor is not None:

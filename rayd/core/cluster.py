@@ -8,13 +8,15 @@ When a head that keeps a journal dies, its nodes go on and call it until it list
 takes those in its journal for alive until they have had their time to come back.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Final
 
 from rayd.core.absence import AWAY_NS_MAX, Absence
+from rayd.core.claims import Claim
 from rayd.core.effect import CloseConnection, Dial, FenceAt, Joined, StopDaemon
 from rayd.core.journal import COUNTER, NODE
 from rayd.core.member import Member
+from rayd.core.news import News
 from rayd.core.resources import Ledger
 from rayd.core.state import Conn, NodeState
 from rayd.wire.frame import ProtocolError
@@ -48,7 +50,8 @@ class Cluster:
 
     Attributes:
         head_conn: our connection to the head; 0 in the head itself, and while there is none.
-        words: how often something was heard of another node.
+        news: of which other nodes something was heard.
+        leaving: nodes that live and are to go, by number.
         absence: set while the head has gone and may come back.
         on_return: called when it is back.
     """
@@ -65,14 +68,20 @@ class Cluster:
         self.facts = facts
         self.head_conn = 0
         self.is_head = True
-        self.words = 0
+        self.news = News()
+        self.leaving: dict[int, Member] = {}
         self.members: dict[int, Member] = {}
-        self._on_change = on_change
+        self._tell_change = on_change
+        self._unsure: dict[int, Member] = {}  # of whom we think something else than what they have said
         self._conns: dict[int, int] = {}  # in the head: member number by connection
+        self._conn_of: dict[int, int] = {}  # the other way round
         self._enlisted: dict[int, int] = {}  # the same of those whose WELCOME has not been sent: nothing precedes that
-        self._told: dict[str, Any] = {}
+        self._told: dict[str, int] = {}
+        self._told_claim: Claim | None = None
         self._told_at = 0
-        self._changed: dict[int, Member] = {}
+        self._urgent = False
+        self._changed: dict[int, Member] = {}  # in the head: of whom the others do not know the latest yet
+        self._as_before: dict[int, None] = {}  # and who has said what they know
         self.load: Callable[[], dict[str, Any]] = dict
         self.on_beat: Callable[[], None] = lambda: None
         self._head_heard_at = 0
@@ -81,7 +90,7 @@ class Cluster:
         self.on_return: Callable[[], None] = lambda: None
         self._head_address = ""
         self._head_returns = False
-        self._highest = HEAD  # number given so far
+        self._highest = HEAD  # number given so far, as far as is known here
         self._load: dict[str, Any] = {}
         self._turns: dict[int, int] = {}
         self._drain_seconds: dict[int, float] = {}  # in the head: how long nodes have that are to go
@@ -90,6 +99,7 @@ class Cluster:
 
     def _become(self, number: int) -> None:
         self.state.number = number
+        self._highest = max(self._highest, number)
         self.members[number] = Member(number, self.facts, self.state.ledger.totals(), self.state.now)
 
     @property
@@ -103,12 +113,37 @@ class Cluster:
             if member.alive and member.number != self.state.number:
                 yield member
 
-    def next_in_turn(self, cid: int, numbers: list[int]) -> int:
-        """Which of some nodes is to have the next task or actor of a spec that is spread."""
-        last = self._turns.get(cid, -1)
-        chosen = min(numbers, key=lambda number: (number <= last, number))
-        self._turns[cid] = chosen
-        return chosen
+    def next_in_turn(self, cid: int, numbers: Container[int], mine: bool) -> int:
+        """Which node is to have the next task or actor of a spec that is spread.
+
+        Args:
+            cid: of the spec.
+            numbers: other nodes that can have it.
+            mine: this node can; if not, ``numbers`` is not empty.
+        """
+        number = self._turns.get(cid, -1) + 1
+        while number not in numbers and not (mine and number == self.state.number):
+            number = number + 1 if number < self._highest else 0
+        self._turns[cid] = number
+        return number
+
+    def assume(self, member: Member) -> None:
+        """Something else is thought of a node than what it has said, until its next word."""
+        self._unsure[member.number] = member
+        self.news.note(member.number)
+
+    def doubt(self, member: Member) -> None:
+        """A connection with a node has ended for no known reason: nothing is given to it until its next word."""
+        member.doubtful = True
+        self.assume(member)
+
+    def _on_change(self, member: Member) -> None:
+        """A node has come or gone, or is to go."""
+        self.leaving.pop(member.number, None)
+        if member.alive and member.draining:
+            self.leaving[member.number] = member
+        self.news.note(member.number)
+        self._tell_change(member)
 
     # ---- the head's connections ------------------------------------------------------------------------------------
 
@@ -122,7 +157,7 @@ class Cluster:
 
     def conn_of(self, number: int) -> int:
         """In the head: the connection of a node that lives; 0 if there is none."""
-        return next((conn for conn, other in self._conns.items() if other == number), 0)
+        return self._conn_of.get(number, 0)
 
     def living(self) -> Iterator[Member]:
         """All nodes that live, this one first."""
@@ -166,7 +201,7 @@ class Cluster:
             raise ProtocolError(
                 "the head has taken this node for dead, and others may do its work by now; start a new one in its place"
             )
-        if member.number in self._conns.values() or member.number in self._enlisted.values():
+        if member.number in self._conn_of or member.number in self._enlisted.values():
             raise ProtocolError("this node is connected already")
         return member
 
@@ -174,13 +209,13 @@ class Cluster:
         """A node that was enlisted is a member from now on; returns what its WELCOME tells it."""
         number, info = self._enlisted.pop(conn.conn), conn.info
         self._conns[conn.conn] = number
+        self._conn_of[number] = conn.conn
         member = self.members.get(number)
         if member is None:
             member = self.members[number] = Member(number, dict(info["facts"]), dict(info["totals"]), self.state.now)
         else:
-            member.is_now(member.free.available(), member.load, self.state.now)
+            member.is_as_before(self.state.now)
             member.draining |= bool(info.get("draining"))
-        self.words += 1
         rows = [other.row() for other in self.members.values()]
         self._spread(member, but=conn.conn)
         self._on_change(member)
@@ -204,9 +239,13 @@ class Cluster:
         if member is None:  # taken for dead meanwhile
             return
         Ledger(message[1])  # whether it can be one: all others will take the head's word for it
-        member.is_now(message[1], message[2], self.state.now)
-        self._changed[member.number] = member
-        self.words += 1
+        _, free, load, urgent = message
+        if urgent or not member.has_said(free, load):
+            self._changed[member.number] = member
+        else:
+            self._as_before[member.number] = None
+        member.is_now(free, load, self.state.now)
+        self.news.note(member.number)
         self.state.dirty = True
 
     def gone(self, conn: int, why: str = "", how: str = "") -> None:
@@ -217,6 +256,7 @@ class Cluster:
         number = self._conns.pop(conn, None)
         enlisted = self._enlisted.pop(conn, None)
         if number is not None:
+            del self._conn_of[number]
             self._died(self.members[number])
         elif enlisted is not None and enlisted not in self.members:
             self.state.journal.put(NODE, _key(enlisted), None)
@@ -252,7 +292,7 @@ class Cluster:
         rows = [member.row()]
         for conn in self._conns:
             if conn != but:
-                self.state.effects.sends[conn].append((MEMBERS, rows))
+                self.state.effects.sends[conn].append((MEMBERS, rows, []))
 
     # ---- another node ------------------------------------------------------------------------------------------------
 
@@ -292,7 +332,7 @@ class Cluster:
             return
         if self.absence is None:
             self.absence = Absence(self.state.now)
-            self.members[HEAD].doubtful = True
+            self.doubt(self.members[HEAD])
             self._tell_drivers(f"T{text[1:]}. What needs it waits until it is back, up to {AWAY_MINUTES_MAX} minutes.")
         elif how == "nobody":  # there is no head that could take this node for dead
             self._head_heard_at = self.state.now
@@ -320,8 +360,8 @@ class Cluster:
         former.alive = False
         self._on_change(former)
         head = Member(HEAD, {**former.facts, "node_id": node_id}, former.totals.totals(), self.state.now)
-        head.doubtful = True
         self.members[HEAD] = head
+        self.doubt(head)
         self._on_change(head)
 
     def _tell_drivers(self, text: str) -> None:
@@ -343,10 +383,17 @@ class Cluster:
         if conn.conn != self.head_conn:
             raise ProtocolError("MEMBERS is for the head to say")
         self._take(message[1])
+        if self._unsure:
+            self._are_as_before(message[2])
+
+    def _are_as_before(self, numbers: list[int]) -> None:
+        """These have said again what is known of them: what was thought of them meanwhile is not so any more."""
+        for number in [number for number in numbers if number in self._unsure]:
+            self._unsure.pop(number).is_as_before(self.state.now)
+            self.news.note(number)
 
     def _take(self, rows: list[Any]) -> None:
         self._head_heard_at = self.state.now
-        self.words += 1
         for number, facts, totals, free, load, alive, draining in rows:
             if number == self.state.number:
                 continue
@@ -354,7 +401,10 @@ class Cluster:
             known = member is not None and member.alive == alive and member.draining == draining
             if member is None:
                 member = self.members[number] = Member(number, facts, totals, self.state.now)
+                self._highest = max(self._highest, number)
             member.is_now(free, load, self.state.now)
+            self._unsure.pop(number, None)
+            self.news.note(number)
             member.alive = alive
             member.draining = draining
             if not known:
@@ -377,11 +427,12 @@ class Cluster:
         return VIEW_NS if nodes <= OFTEN_UP_TO else min(BEAT_NS, VIEW_NS * nodes * nodes // OFTEN_UP_TO**2)
 
     def _is_news(self) -> bool:
-        return self.state.offered() != self._told
+        claim = self.state.claims.claim
+        return self._urgent or claim is not self._told_claim or not self.state.ledger.is_as(self._told)
 
     def tell_again(self) -> None:
         """Somebody has an outdated view of this node."""
-        self._told = {}
+        self._urgent = True
 
     def beat(self) -> None:
         """Tell the others how we are, if it is time."""
@@ -390,7 +441,7 @@ class Cluster:
         if due is None or now < due:
             return
         self._told_at = now
-        self._told = self.state.offered()
+        self._told, self._told_claim = self.state.ledger.units(), self.state.claims.claim
         if now - self._load_at >= BEAT_NS:  # people do not look more often, and counting takes its time
             self._load, self._load_at = self.load(), now
         self.on_beat()
@@ -408,18 +459,22 @@ class Cluster:
         elif self.absence is not None:
             self._look_for_head(self.absence)
         else:
-            self.state.effects.sends[self.head_conn].append((VIEW, self._told, self._load))
+            self.state.effects.sends[self.head_conn].append((VIEW, self.state.offered(), self._load, self._urgent))
+            self._urgent = False
         if self.state.now - self._fenced_at >= BEAT_NS:
             self._fenced_at = self.state.now
             self.state.effects.others.append(FenceAt(self._head_heard_at + FENCE_NS))
 
     def _beat_of_head(self) -> None:
         me = self.me
-        me.free, me.load = Ledger(self._told), self._load
+        me.is_now(self.state.offered(), self._load, self.state.now)
+        self._urgent = False
         rows = [me.row(), *(member.row() for member in self._changed.values())]
+        as_before = list(self._as_before)
         self._changed.clear()
+        self._as_before.clear()
         for conn in self._conns:
-            self.state.effects.sends[conn].append((MEMBERS, rows))
+            self.state.effects.sends[conn].append((MEMBERS, rows, as_before))
         silent = [other for other in self.others() if self.state.now - other.heard_at > SILENCE_NS]
         for member in silent:
             conn = self.conn_of(member.number)

@@ -64,9 +64,8 @@ class Draining:
 
     def go_on(self) -> None:
         """From time to time: do what can be done by now."""
-        for member in self.cluster.others():
-            if member.draining:
-                self.foreign.take_over(member)
+        for member in list(self.cluster.leaving.values()):
+            self.foreign.take_over(member)
         if self.cluster.me.draining:
             self._send_actors_away()
             if not self.waits_for():

@@ -347,6 +347,7 @@ class Groups:
         if member is None:
             return
         member.free = Ledger(free)
+        self.cluster.assume(member)
         if group is not None and group.trial is not None and group.trial.number == trial:
             self._answered(group, group.trial, member.number, ok)
 

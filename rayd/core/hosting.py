@@ -59,12 +59,11 @@ class Hosting:
         if not fit:
             return False
         spec = actor.spec
-        numbers = list(fit)
-        if self.state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand) is not None:
-            numbers.append(self.state.number)
+        mine = self.state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand) is not None
         if spec.spread:
-            number = self.cluster.next_in_turn(spec.cid, numbers)
+            number = self.cluster.next_in_turn(spec.cid, fit, mine)
         else:
+            numbers = [*fit, self.state.number] if mine else fit
             number = min(numbers, key=lambda n: (self._load_of(actor, n), n != self.state.number, n))
         if number != self.state.number:
             self.give(actor, fit[number])
@@ -106,6 +105,7 @@ class Hosting:
         for demand in (spec.demand, actor.placement):
             if member.free.fits(demand):
                 member.free.take(demand)
+                self.cluster.assume(member)
                 break
         channel = self.channels.to(spec.job, member)
         self.channels.announce(channel, spec)
@@ -159,6 +159,7 @@ class Hosting:
         if state == REFUSED:
             channel.member.free = Ledger(why["free"])
             channel.member.refused[actor.spec.cid] = None
+            self.cluster.assume(channel.member)
             if actor.state is ActorState.ALIVE and actor.restarts_left == 0:  # and what its constructor took has gone
                 gone = died(actor, f"it ran on {channel.member.title()}, which was drained")
                 self._lost(actor, gone, tasks, {task.tid for task in tasks})

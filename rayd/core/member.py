@@ -15,7 +15,7 @@ class Member:
         totals: what it offers.
         load: figures for people: workers, actors, objects, store_used, demands.
         alive: it has not left.
-        heard_at: when it last said something, in ns.
+        heard_at: when it last said something, in ns; kept up to date in the head only.
         refused: specs of which it could not begin any more tasks, until its next word.
         draining: it takes no more work from others and ends when it has done what it has.
         doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
@@ -37,7 +37,7 @@ class Member:
 
     def __init__(self, number: int, facts: Mapping[str, Any], totals: Mapping[str, float], now: int) -> None:
         self.number = number
-        self.facts = dict(facts)
+        self.facts: Mapping[str, Any] = facts
         self.totals = Ledger(totals)
         self._said = totals
         self._free: Ledger | None = None  # made of what was said when it is looked at: most words are never
@@ -48,6 +48,10 @@ class Member:
         self.doubtful = False
         self.draining = False
 
+    def has_said(self, free: Mapping[str, float], load: dict[str, Any]) -> bool:
+        """Whether a word is the same as the one before."""
+        return free == self._said and load == self.load
+
     def is_now(self, free: Mapping[str, float], load: dict[str, Any], now: int) -> None:
         """Its latest word of itself."""
         self._said = free
@@ -57,6 +61,10 @@ class Member:
         if self.refused:
             self.refused.clear()
         self.doubtful = False
+
+    def is_as_before(self, now: int) -> None:
+        """It has said once more what it had said last."""
+        self.is_now(self._said, self.load, now)
 
     @property
     def takes_work(self) -> bool:
@@ -105,11 +113,7 @@ class Member:
 
     def row(self) -> list[Any]:
         """As it travels in MEMBERS."""
-        free = self._available()
-        return [self.number, self.facts, self.totals.totals(), free, self.load, self.alive, self.draining]
-
-    def _available(self) -> Mapping[str, float]:
-        return self._said if self._free is None else self._free.available()
+        return [self.number, self.facts, self.totals.totals(), self._said, self.load, self.alive, self.draining]
 
     def could(self, demand: Demand) -> bool:
         """Whether it has as much as that at all."""

@@ -138,7 +138,7 @@ class Neighbours:
 
     def _end_channel(self, channel: Channel) -> None:
         if channel.job in self.state.jobs:
-            channel.member.doubtful = True
+            self.cluster.doubt(channel.member)
         self.actors.end_guests(channel.conn)
         self.hosting.lost(channel)
         self.claiming.lost(channel)

@@ -359,7 +359,7 @@ class Node:
             self.naming.node_died(member)
             if self.neighbours.cluster.is_head:
                 self.groups.node_died(member)
-        self.placement.nodes_changed()
+        self.placement.node_changed(member)
 
     def _on_actor_death(self, actor: Actor) -> None:
         self.detached.over(actor)

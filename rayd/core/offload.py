@@ -16,6 +16,7 @@ from rayd.core.foreign import Foreign
 from rayd.core.member import Member
 from rayd.core.objects import AWAY, PENDING
 from rayd.core.resources import Ledger
+from rayd.core.rooms import Rooms
 from rayd.core.state import NodeState
 from rayd.core.streams import GENERATOR_INDEX, NONE_PICKLED
 from rayd.core.task import STREAMING, Spec, Task
@@ -53,9 +54,6 @@ class Offload:
         # Calls of processes here that were sent away and came back: who is to hear of the result, and how they went.
         self._own: dict[bytes, tuple[int, Channel]] = {}
         self._counts: dict[tuple[int, int], int] = {}
-        # Specs for which nobody had room: their depth then, and who may have got some since; until the next word.
-        self._full: dict[int, tuple[int, dict[int, None]]] = {}
-        self._full_words = 0
 
     # ---- handing out -------------------------------------------------------------------------------------------------
 
@@ -65,7 +63,11 @@ class Offload:
             return
         kept: list[Task] = []
         spare = len(spec.queue) - self._room_here(spec)
-        for there, member in self._by_room(spec, self._candidates(spec)) if spare > 0 else ():
+        rooms = self._rooms(spec) if spare > 0 else None
+        while rooms is not None and spare > 0 and spec.queue:
+            number, there = rooms.take_most()
+            if not there:
+                break
             room = min(there, spare)
             spare -= room
             while room > 0 and spec.queue:
@@ -75,12 +77,8 @@ class Offload:
                 if not self._may_go(task):
                     kept.append(task)
                     continue
-                self.send(task, self.channels.to(spec.job, member))
+                self.send(task, self.channels.to(spec.job, self.cluster.members[number]))
                 room -= 1
-        if spec.queue and spare > 0 and not spec.group:
-            self._full[spec.cid] = spec.depth, {}
-        else:
-            self._full.pop(spec.cid, None)
         spec.queue.extendleft(reversed(kept))
 
     def send_first(self, spec: Spec, channel: Channel) -> bool:
@@ -103,28 +101,27 @@ class Offload:
         """Whether some other node has tasks of a spec from us."""
         return any(cid == spec.cid for cid, _ in self._counts)
 
-    def _candidates(self, spec: Spec) -> Iterable[Member]:
-        """Nodes that may have room for a spec: all of them, or as long as nothing new was heard, those that have
-        finished something. Looking at a thousand nodes whenever one of them does would take most of the time.
-        """
-        if self._full_words != self.cluster.words:
-            self._full_words = self.cluster.words
-            self._full.clear()
-        depth, freed = self._full.get(spec.cid, (-1, {}))
-        if depth != spec.depth:
-            return self.cluster.others()
-        return [member for number in freed if (member := self.cluster.members.get(number)) and member.alive]
+    def _rooms(self, spec: Spec) -> Rooms:
+        """Where there is room for tasks of a spec, up to date."""
+        if spec.rooms is None:
+            spec.rooms = Rooms(spec, lambda number: self._room_at(spec, number), self.cluster.news)
+        spec.rooms.refresh(lambda: self._numbers(spec))
+        return spec.rooms
+
+    def _numbers(self, spec: Spec) -> Iterable[int]:
+        """Other nodes that a spec accepts, in order."""
+        if spec.nodes is None:
+            return [member.number for member in self.cluster.others()]
+        return [number for number in spec.nodes if number != self.state.number]
+
+    def _room_at(self, spec: Spec, number: int) -> int:
+        member = self.cluster.members.get(number)
+        return 0 if member is None or number == self.state.number else self._room(spec, member)
 
     @staticmethod
     def _room_here(spec: Spec) -> int:
         """How many tasks of a spec will begin here as soon as there are workers for them."""
         return sum(source.ledger.times(spec.demand) for source in spec.sources) * spec.depth
-
-    def _by_room(self, spec: Spec, members: Iterable[Member]) -> list[tuple[int, Member]]:
-        """Those of some nodes that have room for tasks of a spec, and for how many, those with the most first."""
-        rooms = [(room, member) for member in members if (room := self._room(spec, member)) > 0]
-        rooms.sort(key=lambda pair: -pair[0])
-        return rooms
 
     @staticmethod
     def _total(spec: Spec, member: Member) -> int:
@@ -159,14 +156,16 @@ class Offload:
     def _in_turn(self, task: Task) -> bool:
         """One node after the other, of those that have room."""
         spec = task.spec
-        numbers = [member.number for _, member in self._by_room(spec, self.cluster.others())]
-        if self.state.claims.fitting(spec.cid, spec.sources, spec.demand) is not None:
-            numbers.append(self.state.number)
-        number = self.cluster.next_in_turn(spec.cid, numbers) if numbers else self.state.number
-        if number == self.state.number:
-            return False
-        self.send(task, self.channels.to(spec.job, self.cluster.members[number]))
-        return True
+        rooms = self._rooms(spec)
+        mine = self.state.claims.fitting(spec.cid, spec.sources, spec.demand) is not None
+        while rooms.open or mine:
+            number = self.cluster.next_in_turn(spec.cid, rooms.open, mine)
+            if number == self.state.number:
+                return False
+            if rooms.look(number) > 0:
+                self.send(task, self.channels.to(spec.job, self.cluster.members[number]))
+                return True
+        return False
 
     def _to_its_arguments(self, task: Task) -> bool:
         """To the node that holds most bytes of its arguments."""
@@ -204,6 +203,8 @@ class Offload:
         self.out[task.tid] = channel
         key = (task.spec.cid, channel.member.number)
         self._counts[key] = self._counts.get(key, 0) + 1
+        if task.spec.rooms is not None:
+            task.spec.rooms.stale[channel.member.number] = None
 
     def back(self, channel: Channel, tid: bytes) -> Task | None:
         """A task is not at the other node any more."""
@@ -215,8 +216,8 @@ class Offload:
         self._counts[key] -= 1
         if not self._counts[key]:
             del self._counts[key]
-        if task.spec.cid in self._full:
-            self._full[task.spec.cid][1][channel.member.number] = None
+        if task.spec.rooms is not None:
+            task.spec.rooms.stale[channel.member.number] = None
         self.state.dirty = True
         return task
 
@@ -298,6 +299,7 @@ class Offload:
             task = self.back(channel, tid)
             if task is not None:
                 member.refused[task.spec.cid] = None
+                self.cluster.assume(member)
                 since = task.spec.waits_since
                 self.tasks.queue_again(task)
                 task.spec.waits_since = since
@@ -444,6 +446,11 @@ class Offload:
             assert tid in channel.tasks, f"the task {tid.hex()} is nowhere"
         assert sum(len(channel.tasks) for channel in self.channels.by_conn.values()) == len(self.out)
         assert sum(self._counts.values()) == len(self.out), "tasks elsewhere are miscounted"
+        for spec in self.state.specs.values():
+            rooms = spec.rooms
+            for number in self._numbers(spec) if rooms is not None else ():
+                idle = (spec.cid, number) not in self._counts  # who has something of it reports soon
+                assert rooms is None or not idle or not rooms.overlooks(number), f"{spec.name} overlooks {number}"
         assert not self._own.keys() & self.out.keys(), "a call is both here and elsewhere"
 
 

@@ -4,6 +4,8 @@ Most specs accept any node. An affinity to a node, labels and placement groups n
 looked up when a spec becomes known and again whenever a node comes or goes or a group changes.
 """
 
+from collections.abc import Iterator
+
 from rayd.core import affinity
 from rayd.core.actor import Actors
 from rayd.core.bundles import Bundles
@@ -11,6 +13,7 @@ from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
 from rayd.core.faults import largest, unsatisfiable
 from rayd.core.member import Member, minor_version
+from rayd.core.pythons import Pythons
 from rayd.core.resources import Demand
 from rayd.core.state import NodeState
 from rayd.core.task import Spec
@@ -32,6 +35,7 @@ class Placement:
         self.tasks = tasks
         self.actors = actors
         self.bundles = Bundles(state, self._group_changed)
+        self._pythons = Pythons(minor_version(cluster.facts.get("python")))
         state.why_never = self.why_never
 
     # ---- looking up --------------------------------------------------------------------------------------------------
@@ -98,7 +102,7 @@ class Placement:
 
     def _is_strange(self, spec: Spec) -> bool:
         """Whether there is a node that cannot."""
-        return not all(self._speaks(member, spec) for member in self.cluster.living())
+        return self._pythons.differ_from(self._python(spec))
 
     def _why_strange(self, spec: Spec) -> str:
         others = [member for member in self.cluster.living() if not self._speaks(member, spec)]
@@ -110,7 +114,7 @@ class Placement:
         )
 
     def _accept(self, spec: Spec, numbers: list[int]) -> None:
-        spec.nodes = tuple(sorted(numbers))
+        spec.nodes = dict.fromkeys(sorted(numbers))
         if self.state.number not in spec.nodes:
             spec.sources = ()
         elif spec.group:
@@ -123,10 +127,15 @@ class Placement:
         placement = Demand.of(spec.options.get("placement") or {})
         return member.could(spec.demand) and member.could(placement)
 
+    def _accepted(self, spec: Spec) -> Iterator[Member]:
+        """Nodes that live and on which a spec may run."""
+        return (member for member in self.cluster.living() if spec.nodes is None or member.number in spec.nodes)
+
     # ---- changes -----------------------------------------------------------------------------------------------------
 
-    def nodes_changed(self) -> None:
+    def node_changed(self, member: Member) -> None:
         """A node has come or gone."""
+        self._pythons.note(member)
         for spec in list(self.state.specs.values()):
             if not spec.group and (spec.nodes is not None or self._is_strange(spec)):
                 self.bind(spec)
@@ -154,8 +163,10 @@ class Placement:
             return f"The {what} cannot be scheduled: {spec.unmet}. It stays pending until there is one."
         if spec.group:
             return ""  # the bundles of a group were compared when it was chosen
-        members = [member for member in self.cluster.living() if spec.nodes is None or member.number in spec.nodes]
-        if not members or any(member.could(demand) for member in members):
+        if any(member.could(demand) for member in self._accepted(spec)):
+            return ""
+        members = list(self._accepted(spec))
+        if not members:
             return ""
         if any(member.could(demand) for member in self.cluster.living() if not self._speaks(member, spec)):
             return f"The {what} cannot be scheduled: {self._why_strange(spec)}. It stays pending until there is one."

@@ -259,6 +259,14 @@ class Ledger:
         """Name -> amount this node has."""
         return {name: units / UNITS_PER_ONE for name, units in self._total.items()}
 
+    def units(self) -> dict[str, int]:
+        """What is free now, in units, to be compared with later by ``is_as``."""
+        return dict(self._free)
+
+    def is_as(self, units: Mapping[str, int]) -> bool:
+        """Whether exactly that is free now."""
+        return self._free == units
+
     def in_debt(self) -> bool:
         """Whether anything is owed."""
         return bool(self._debt)

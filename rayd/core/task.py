@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rayd.core.allotment import Allotment
 from rayd.core.resources import Demand
+from rayd.core.rooms import Rooms
 from rayd.errors import Fault
 
 STREAMING: Final = -1
@@ -46,6 +47,7 @@ class Spec:
         sources: where on this node its demand may be taken from; empty while that is nowhere.
         group, bundle: id of its placement group, b"" for none, and number of the bundle, -1 for any.
         slots: how often its demand fits into what its group has on each node, by number.
+        rooms: where else there is room for it, as far as it was looked for.
         spread: its tasks and actors go to one node after the other.
         unmet: why there is none, when nothing but another node could change that.
         fault: why its tasks can never run, which is their result then.
@@ -72,6 +74,7 @@ class Spec:
         "queue",
         "reported",
         "retries_max",
+        "rooms",
         "slots",
         "sources",
         "spread",
@@ -101,7 +104,8 @@ class Spec:
         self.depth = 1
         self.reported = False
         self.job_ended = False
-        self.nodes: tuple[int, ...] | None = None
+        self.nodes: dict[int, None] | None = None
+        self.rooms: Rooms | None = None
         self.sources: Sequence[Allotment] = ()
         self.group = bytes(options.get("placement_group") or b"")
         self.bundle = int(options.get("bundle", -1))

@@ -2,8 +2,8 @@
 
 The fork server (``python -m ray._forkserver``) is a warm single-threaded process; the daemon talks to it over one
 SOCK_SEQPACKET pair: ``["fork", worker, job info, environment, facts]`` with four descriptors (mailbox, session socket,
-stdout, stderr) and ``["fence", time]`` one way, ``["forked", worker, pid]`` or ``["failed", worker, why]`` and later ``["exited", worker, pid,
-status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
+stdout, stderr) and ``["fence", time]`` one way, ``["forked", worker, pid]`` or ``["failed", worker, why]`` and later
+``["exited", worker, pid, status, peak KiB]`` the other. It is the parent of all workers, so it alone reaps them.
 """
 
 import asyncio

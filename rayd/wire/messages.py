@@ -18,7 +18,7 @@ Payload kinds (field ``kind`` below):
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 
 Message: TypeAlias = Sequence[Any]
 
@@ -73,8 +73,8 @@ BODY: Final = 36  # (req, task_id)  -> REPLY EXEC body too large for a datagram
 
 # ---- node to node ----------------------------------------------------------------------------------------------------
 # Two nodes also say to each other most of what a driver says to its daemon: see ``rayd.core.channels``.
-VIEW: Final = 40  # (free map, load map)  a member to the head: how it is
-MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive, draining]])  the head to a member
+VIEW: Final = 40  # (free map, load map, urgent)  a member to the head: how it is; urgent: tell it also if it is no news
+MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive, draining]], [number])  the head: these are as before
 FAR_VALUE: Final = 42  # (oid, kind, data, contained)  the answer to WANT of a node; STORED: data is [size]
 FAR_DONE: Final = 43  # (task_id, [[kind, data, contained]], run_us)  results; of an error one row for all of them
 REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin here now; these results are held here
@@ -158,8 +158,8 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     YIELD: _variants(bytes, int, int, bytes, list),
     FETCH: _variants(int, int),
     BODY: _variants(int, bytes),
-    VIEW: _variants(dict, dict),
-    MEMBERS: _variants(list),
+    VIEW: _variants(dict, dict, bool),
+    MEMBERS: _variants(list, list),
     FAR_VALUE: _variants(bytes, int, (bytes, list, dict), list),
     FAR_DONE: _variants(bytes, list, int),
     REFUSE: _variants(list, list, dict),

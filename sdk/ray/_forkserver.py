@@ -97,8 +97,11 @@ class Fence:
     def kill(self) -> None:
         """Do it, once."""
         self.due = None
-        said = f"its daemon has not said for long that it hears the head: {len(self._children)} workers are killed"
-        print(f"fork server: {said}", file=sys.stderr, flush=True)
+        count = len(self._children)
+        sys.stderr.write(
+            f"fork server: the daemon has not said in time that it hears the head; {count} workers are killed\n"
+        )
+        sys.stderr.flush()
         for pid in self._children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

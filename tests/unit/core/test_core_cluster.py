@@ -166,7 +166,7 @@ def versions(net: Net, *pythons: str) -> None:
     for play in net.plays.values():
         for member, python in zip(play.world.node.neighbours.cluster.members.values(), pythons, strict=True):
             member.facts["python"] = python
-        play.world.node.placement.nodes_changed()
+            play.world.node.placement.node_changed(member)
 
 
 def busy(net: Net, number: int) -> bool:
