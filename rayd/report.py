@@ -67,13 +67,19 @@ def _nodes(nodes: list[Mapping[str, Any]], none: str) -> list[str]:
         return [f" {none}"]
     return [
         f" 1 node_{node['node_id']} ({'head, ' if node['is_head'] else ''}{node['hostname']}, {node['address']}): "
-        f"{node['workers']} workers, {node['actors']} actors{_draining(node)}"
+        f"{node['workers']} workers, {node['actors']} actors{_trouble(node)}"
         for node in nodes
     ]
 
 
+def _trouble(node: Mapping[str, Any]) -> str:
+    if not node["alive"]:
+        return ""
+    return _draining(node) + (", not heard of now" if node.get("silent") else "")
+
+
 def _draining(node: Mapping[str, Any]) -> str:
-    if not node.get("draining") or not node["alive"]:
+    if not node.get("draining"):
         return ""
     waits = waits_text(node["waits_for"])
     return f", draining, waits for {waits}" if waits else ", draining"

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from rayd.core.absence import AWAY_NS_MAX, Absence
 from rayd.core.claims import Claim
-from rayd.core.effect import CloseConnection, Dial, FenceAt, Joined, StopDaemon
+from rayd.core.effect import Audit, CloseConnection, Dial, FenceAt, Joined, StopDaemon
 from rayd.core.journal import COUNTER, NODE
 from rayd.core.member import Member
 from rayd.core.news import News
 from rayd.core.resources import Ledger
+from rayd.core.silence import told_heard, told_silent, unheard
 from rayd.core.state import Conn, NodeState
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import DRAIN, MEMBERS, VIEW
@@ -33,8 +34,6 @@ OFTEN_UP_TO: Final = 50
 # A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its
 # actors elsewhere. A network may be cut for less.
 FENCE_NS: Final = 30_000_000_000
-# A node that has said nothing for so long is taken for dead: by then it has ended itself, if it still runs.
-SILENCE_NS: Final = 35_000_000_000
 # A node that the head has left, and that knows that nobody listens in its place, waits for so long.
 AWAY_MINUTES_MAX: Final = AWAY_NS_MAX // 60_000_000_000
 
@@ -240,7 +239,9 @@ class Cluster:
             return
         Ledger(message[1])  # whether it can be one: all others will take the head's word for it
         _, free, load, urgent = message
-        if urgent or not member.has_said(free, load):
+        if member.silent:
+            self._hear(member, silent=False)
+        elif urgent or not member.has_said(free, load):
             self._changed[member.number] = member
         else:
             self._as_before[member.number] = None
@@ -333,7 +334,7 @@ class Cluster:
         if self.absence is None:
             self.absence = Absence(self.state.now)
             self.doubt(self.members[HEAD])
-            self._tell_drivers(f"T{text[1:]}. What needs it waits until it is back, up to {AWAY_MINUTES_MAX} minutes.")
+            self.state.warn_all(f"T{text[1:]}. What needs it waits until it is back, up to {AWAY_MINUTES_MAX} minutes.")
         elif how == "nobody":  # there is no head that could take this node for dead
             self._head_heard_at = self.state.now
         self.absence.tried(self.state.now)
@@ -348,7 +349,7 @@ class Cluster:
         self.members[HEAD].facts = next(dict(facts) for number, facts, *_ in welcome["members"] if number == HEAD)
         self.tell_again()
         self.on_return()
-        self._tell_drivers(f"The head of the cluster is back after {seconds:.1f} s.")
+        self.state.warn_all(f"The head of the cluster is back after {seconds:.1f} s.")
 
     def met(self, number: int, node_id: bytes) -> None:
         """A node has said which one it is. If that is a head that has begun anew, all that the former one had itself is
@@ -364,10 +365,15 @@ class Cluster:
         self.doubt(head)
         self._on_change(head)
 
-    def _tell_drivers(self, text: str) -> None:
-        for job in self.state.jobs.values():
-            if job.driver in self.state.conns and self.state.conns[job.driver].kind == "driver":
-                self.state.warn(job.job, text)
+    def _hear(self, member: Member, silent: bool) -> None:
+        """Nothing is heard of a node any more, or something again."""
+        member.silent = silent
+        self.news.note(member.number)
+        text = told_silent(member) if silent else told_heard(member)
+        if self.is_head:
+            self._changed[member.number] = member
+            self.state.effects.others.append(Audit(text))
+        self.state.warn_all(text)
 
     def _look_for_head(self, absence: Absence) -> None:
         now = self.state.now
@@ -394,7 +400,7 @@ class Cluster:
 
     def _take(self, rows: list[Any]) -> None:
         self._head_heard_at = self.state.now
-        for number, facts, totals, free, load, alive, draining in rows:
+        for number, facts, totals, free, load, alive, draining, silent in rows:
             if number == self.state.number:
                 continue
             member = self.members.get(number)
@@ -407,6 +413,8 @@ class Cluster:
             self.news.note(number)
             member.alive = alive
             member.draining = draining
+            if member.silent != silent and alive:
+                self._hear(member, silent)
             if not known:
                 self._on_change(member)
         self.state.dirty = True
@@ -469,14 +477,16 @@ class Cluster:
         me = self.me
         me.is_now(self.state.offered(), self._load, self.state.now)
         self._urgent = False
+        doubted, dead = unheard(self.others(), self.state.now)
+        for member in doubted:
+            self._hear(member, silent=True)
         rows = [me.row(), *(member.row() for member in self._changed.values())]
         as_before = list(self._as_before)
         self._changed.clear()
         self._as_before.clear()
         for conn in self._conns:
             self.state.effects.sends[conn].append((MEMBERS, rows, as_before))
-        silent = [other for other in self.others() if self.state.now - other.heard_at > SILENCE_NS]
-        for member in silent:
+        for member in dead:
             conn = self.conn_of(member.number)
             if conn:
                 self.state.effects.others.append(CloseConnection(conn, flush=False))

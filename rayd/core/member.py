@@ -18,6 +18,7 @@ class Member:
         heard_at: when it last said something, in ns; kept up to date in the head only.
         refused: specs of which it could not begin any more tasks, until its next word.
         draining: it takes no more work from others and ends when it has done what it has.
+        silent: the head has not heard it for a while; nothing is given to it until it is heard.
         doubtful: a connection with it has ended for no known reason; nothing is given to it until its next word.
     """
 
@@ -32,6 +33,7 @@ class Member:
         "load",
         "number",
         "refused",
+        "silent",
         "totals",
     )
 
@@ -47,6 +49,7 @@ class Member:
         self.refused: dict[int, None] = {}
         self.doubtful = False
         self.draining = False
+        self.silent = False
 
     def has_said(self, free: Mapping[str, float], load: dict[str, Any]) -> bool:
         """Whether a word is the same as the one before."""
@@ -69,7 +72,7 @@ class Member:
     @property
     def takes_work(self) -> bool:
         """Whether it makes sense to give it something."""
-        return self.alive and not self.doubtful and not self.draining
+        return self.alive and not self.doubtful and not self.draining and not self.silent
 
     @property
     def free(self) -> Ledger:
@@ -113,7 +116,8 @@ class Member:
 
     def row(self) -> list[Any]:
         """As it travels in MEMBERS."""
-        return [self.number, self.facts, self.totals.totals(), self._said, self.load, self.alive, self.draining]
+        state = self.alive, self.draining, self.silent
+        return [self.number, self.facts, self.totals.totals(), self._said, self.load, *state]
 
     def could(self, demand: Demand) -> bool:
         """Whether it has as much as that at all."""

@@ -230,6 +230,7 @@ class Queries:
                 "actors": member.load.get("actors", 0),
                 "is_head": member.number == 0,
                 "draining": member.draining,
+                "silent": member.silent,
                 "waits_for": member.load.get("waits_for") or {},
             }
             for member in rows

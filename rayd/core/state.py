@@ -218,6 +218,12 @@ class NodeState:
         for conn in job.logs if job is not None else ():
             self.effects.sends[conn].append((UNREAD, kind, data))
 
+    def warn_all(self, text: str) -> None:
+        """Tell all drivers that are connected here."""
+        for job in self.jobs.values():
+            if job.driver in self.conns and self.conns[job.driver].kind == "driver":
+                self.warn(job.job, text)
+
     def audit(self, text: str, conn: Conn) -> None:
         """Let the log tell what a client has done; text begins with the client's doing."""
         said = conn.info.get("entrypoint", "")

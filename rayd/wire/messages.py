@@ -74,7 +74,7 @@ BODY: Final = 36  # (req, task_id)  -> REPLY EXEC body too large for a datagram
 # ---- node to node ----------------------------------------------------------------------------------------------------
 # Two nodes also say to each other most of what a driver says to its daemon: see ``rayd.core.channels``.
 VIEW: Final = 40  # (free map, load map, urgent)  a member to the head: how it is; urgent: tell it also if it is no news
-MEMBERS: Final = 41  # ([[number, facts, totals, free, load, alive, draining]], [number])  the head: these are as before
+MEMBERS: Final = 41  # ([Member.row], [number])  the head to a member: these have changed, those are as before
 FAR_VALUE: Final = 42  # (oid, kind, data, contained)  the answer to WANT of a node; STORED: data is [size]
 FAR_DONE: Final = 43  # (task_id, [[kind, data, contained]], run_us)  results; of an error one row for all of them
 REFUSE: Final = 44  # ([task_id], [oid], free map)  these tasks cannot begin here now; these results are held here

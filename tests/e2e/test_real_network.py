@@ -275,8 +275,10 @@ def test_the_workers_of_a_node_that_stands_still_for_too_long_end_before_their_w
         start = time.monotonic()
         os.kill(made.node.pid, signal.SIGSTOP)
         try:
+            until(lambda: f"Nothing has been heard of node {made.node.node_id}" in running.stderr)
+            measured = {"until the driver was told": since(start)}
             assert all_gone(victims, within_s=FENCED_S)
-            measured = {"until its workers were gone": since(start)}
+            measured["until its workers were gone"] = since(start)
             until(lambda: not made.alive())
             measured["until the head took it for dead"] = since(start)
             assert TAKEN_FOR_DEAD_S > since(start) > FENCED_S

@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 import msgpack
-from ends import End
 
+from ends import End
 from peers import RefusedError
 from play import DOINGS, Play
 from rayd.core.actor_record import ActorState

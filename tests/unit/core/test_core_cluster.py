@@ -116,6 +116,38 @@ def test_a_node_that_is_cut_off_ends_before_it_is_taken_for_dead(net: Net) -> No
     assert not head.node.neighbours.cluster.members[1].alive
 
 
+def said_by(play: Play) -> list[str]:
+    """What a node's driver is told when it listens at last."""
+    (job,) = play.world.node.state.jobs.values()
+    return [text for _, text in job.unsaid]
+
+
+def test_a_node_that_is_silent_for_some_seconds_is_noticed_everywhere_and_given_nothing(net: Net) -> None:
+    head, silent, third = (at(net, number) for number in range(3))
+    now = head.world.now
+    for _ in range(10):
+        for play in (head, third):
+            play.world.wait_ms(1_000)
+        net.deliver_all()
+    members = [play.world.node.neighbours.cluster.members[1] for play in (head, third)]
+    assert [member.alive for member in members] == [True, True]
+    assert [member.takes_work for member in members] == [False, False]
+    assert head.world.now - now == 10_000_000_000
+    (row,) = [row for row in head.clients[1].peer.rpc("status")["nodes"] if row["node_id"] == members[0].node_id.hex()]
+    assert row["alive"]
+    assert row["silent"]
+    for play in (head, third):
+        (said,) = said_by(play)
+        assert said.startswith(f"Nothing has been heard of node {members[0].node_id.hex()} at 10.0.0.2:6379 for 8 s.")
+    silent.world.wait_ms(10_000)
+    net.deliver_all()
+    net.pass_ms(1_000)
+    assert [member.takes_work for member in members] == [True, True]
+    for play in (head, third):
+        assert said_by(play)[1:] == [f"The node {members[0].node_id.hex()} at 10.0.0.2:6379 is heard again."]
+    assert sum("heard" in line for line in head.world.audits) == 2
+
+
 def test_what_was_given_to_a_node_is_lost_when_that_is_taken_for_dead(net: Net) -> None:
     play = at(net, 0)
     driver, head = play.clients[1].peer, play.world
@@ -241,11 +273,10 @@ def test_an_actor_on_a_node_that_is_not_heard_begins_anew_only_when_that_node_mu
     line.close("silent")
     settle(net)
     for _ in range(BOTH_NOTICE_NS // 1_000_000_000 - 1):
-        net.time_passes(Random(0))
-        home.world.wait_ms(1_000)
+        net.pass_ms(1_000)
         settle(net)
         assert actor.worker is actor.host is None
     line.other.close("silent")
-    home.world.wait_ms(2_000)
+    net.pass_ms(2_000)
     settle(net)
     assert actor.worker is not None or actor.host is not None
