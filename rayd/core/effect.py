@@ -103,13 +103,20 @@ class Recovered(NamedTuple):
     figures: dict[str, int]
 
 
+class Stored(NamedTuple):
+    """In the place of a value: these bytes of the store as they are now."""
+
+    offset: int
+    size: int
+
+
 class Write(NamedTuple):
     """Make a row of the journal durable, and answer with ``Written``; rows are written in order.
 
     Attributes:
         number: of the row, counted from 1.
         kind, key: its name.
-        value: None to remove it.
+        value: None to remove it, or ``Stored``.
         fresh: what was reported as not written has been taken back; until a row says so, further ones are refused.
     """
 

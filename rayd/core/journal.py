@@ -21,6 +21,7 @@ GROUP: Final = "group"
 ACTOR: Final = "actor"
 NAME: Final = "name"
 KEY: Final = "key"
+OBJECT: Final = "object"
 
 
 class Journal:

@@ -26,7 +26,7 @@ def recover(node: "Node", rows: list[tuple[str, bytes, Any]]) -> None:
     node.key_value.restore(by_kind.get(j.KEY, []))
     node.naming.restore(by_kind.get(j.NAME, []))
     node.groups.restore(by_kind.get(j.GROUP, []))
-    actors = node.detached.restore(by_kind.get(j.EXPORT, []), by_kind.get(j.ACTOR, []))
+    actors = node.detached.restore(*(by_kind.get(kind, []) for kind in (j.EXPORT, j.OBJECT, j.ACTOR)))
     ended = node.jobs.end_restored()
     if rows:
         figures = {

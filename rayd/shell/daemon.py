@@ -37,6 +37,7 @@ from rayd.core.effect import (
     StartWorker,
     StopDaemon,
     StopFetch,
+    Stored,
     TakeBack,
     Write,
 )
@@ -201,6 +202,8 @@ class Daemon:
                 self.loop.call_soon(self.loop.call_soon, self.workers.interrupt, effect.worker)
             case Write():
                 assert self._journal is not None
+                if isinstance(effect.value, Stored):  # they may be freed before they are written
+                    effect = effect._replace(value=bytes(self.segment.view(*effect.value)))
                 self._journal.put(effect)
             case Audit():
                 now = time.strftime("%Y-%m-%d %H:%M:%S")

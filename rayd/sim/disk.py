@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from rayd.core.effect import Write
+from rayd.core.effect import Stored, Write
 from rayd.core.event import Recover, Written
 from rayd.errors import JOURNAL, fault
 from rayd.sim.options import MS_NS
@@ -34,6 +34,8 @@ class Disk:
 
     def put(self, daemon: "Daemon", row: Write) -> None:
         """Make a row durable soon, together with those that come while a transaction is under way."""
+        if isinstance(row.value, Stored):
+            row = row._replace(value=bytes(daemon.memory[row.value.offset]))
         self._coming.append(row)
         if not self._under_way:
             self._begin(daemon)

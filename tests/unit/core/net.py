@@ -25,6 +25,7 @@ from rayd.core.effect import (
     Recovered,
     StopDaemon,
     StopFetch,
+    Stored,
     Write,
 )
 from rayd.core.event import Event, Fetched, Join, Recover, Written
@@ -108,7 +109,7 @@ class Net:
     def _take_writes(self) -> None:
         play = self.plays.get(HEAD_ADDRESS)
         if play is not None:
-            self.unwritten += [effect for effect in play.world.take(Write) if isinstance(effect, Write)]
+            self.unwritten += [as_it_is(play.world, row) for row in play.world.take(Write) if isinstance(row, Write)]
 
     def head_dies(self, rng: Random) -> None:
         """The head ends at once; the disk has some of what it was to write."""
@@ -406,6 +407,14 @@ class Net:
                 assert gid in head.groups.by_id, f"the group {gid.hex()} is known only here"
                 for index in mine:
                     assert head.groups.by_id[gid].nodes[index] == node.state.number, f"{gid.hex()} lies elsewhere"
+
+
+def as_it_is(world: World, row: Write) -> Write:
+    """A row whose value lies in the store, with that value."""
+    if not isinstance(row.value, Stored):
+        return row
+    offset, size = row.value
+    return row._replace(value=bytes(world.memory[offset : offset + size]))
 
 
 # Time passes for all nodes alike; and what crosses nodes in the most ways is done more often than on one node.

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from peers import Peer
+from net import as_it_is
+from peers import Peer, RefusedError
 from rayd.core.effect import Recovered, Write
 from rayd.core.event import Connected, Recover, Written
 from rayd.core.journal import Journal
@@ -27,7 +28,7 @@ class Disk:
 
     def taken(self) -> list[Write]:
         """What is to be written."""
-        return [effect for effect in self.world.take(Write) if isinstance(effect, Write)]
+        return [as_it_is(self.world, row) for row in self.world.take(Write) if isinstance(row, Write)]
 
     def sync(self) -> None:
         """Write everything."""
@@ -141,6 +142,57 @@ def test_a_detached_actor_that_cannot_be_kept_ends(world: World, disk: Disk) -> 
     (value,) = owner.take(m.VALUE)
     assert "could not write it into its journal" in value[3]["message"]
     world.forgive()
+
+
+def test_large_arguments_of_detached_actors_come_back_with_them_and_are_kept_as_long_as_somebody_needs_them(
+    world: World, disk: Disk
+) -> None:
+    owner = world.driver()
+    argument = owner.store(1_000)
+    offset, _ = world.node.state.objects.entries[argument].data
+    world.memory[offset : offset + 1_000] = bytes(range(250)) * 4
+    with_all = owner.store(500)
+    aids = []
+    for number, details in enumerate(({"deps": [argument]}, {"deps": [argument]}, {"args_oid": with_all})):
+        key = owner.actor_class(f"Kept{number}", detached=True, actor_name=str(number), max_restarts=-1)
+        aids.append(bytes(2) + bytes([number]) * 10 + owner.job)
+        full = {"args_oid": b"", "deps": [], **details}
+        owner.send((m.CREATE, 9, aids[-1], key, b"", full["args_oid"], full["deps"], []))
+    disk.sync()
+    assert sorted(map(len, disk.of("object"))) == [500, 1_000]
+    former = disk.rows
+    again = World(cpus=4)
+    new = Disk(again, dict(former))
+    objects = again.node.state.objects
+    place, size = objects.entries[argument].data
+    assert bytes(again.memory[place : place + size]) == bytes(range(250)) * 4
+    assert objects.entries[with_all].data[1] == 500
+    killer = again.driver()
+    for aid, left in zip(aids, ([500, 1_000], [500], []), strict=True):
+        killer.send((m.KILL, aid, True))
+        new.sync()
+        assert sorted(map(len, new.of("object"))) == left
+    assert again.arena.used == 0
+    for one in (world, again):
+        one.forgive()
+
+
+def test_an_argument_for_which_there_is_no_room_any_more_is_what_the_actor_is_said_to_have_ended_for(
+    world: World, disk: Disk
+) -> None:
+    owner = world.driver()
+    argument = owner.store(1_000)
+    key = owner.actor_class(detached=True, actor_name="kept", max_restarts=-1)
+    aid = bytes(12) + owner.job
+    owner.send((m.CREATE, 9, aid, key, b"", b"", [argument], []))
+    disk.sync()
+    again = World(store_bytes=512)
+    Disk(again, dict(disk.rows))
+    tool = again.tool()
+    with pytest.raises(RefusedError, match="no room in the object store for an argument of its constructor"):
+        tool.rpc("get_actor", name="kept", namespace=disk.of("actor")[0]["namespace"])
+    for one in (world, again):
+        one.forgive()
 
 
 def test_a_driver_on_the_head_takes_its_groups_along_so_they_are_not_kept(world: World, disk: Disk) -> None:
