@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from rayd.core.channels import home_of_job
 from rayd.core.starts import TRIES_MAX
 from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, CANCELLED, GROUP_REMOVED, NODE_DIED, OBJECT_LOST, WORKER_CRASHED
 from rayd.ids import JOB_ID_BYTES, OBJECT_ID_BYTES, TASK_ID_BYTES, home_of, home_of_actor
@@ -104,6 +105,10 @@ class Causes:
 
     # ---- what explains it --------------------------------------------------------------------------------------------
 
+    def is_over(self, oid: bytes) -> bool:
+        """Whether the driver has gone for whose job an object was to be made."""
+        return oid[TASK_ID_BYTES - JOB_ID_BYTES : TASK_ID_BYTES] in self._over
+
     def explain(self, process: "Process", oid: bytes, fault: dict[str, Any]) -> bool:
         """Whether something was done that explains a fault.
 
@@ -169,6 +174,7 @@ class Causes:
             origin = self._origins.get(name[:TASK_ID_BYTES])
             if len(name) == OBJECT_ID_BYTES:
                 found.append(self.numbers.get(home_of(name), ""))
+                found.append(self.numbers.get(home_of_job(name[TASK_ID_BYTES - JOB_ID_BYTES : TASK_ID_BYTES]), ""))
             if origin is not None:
                 found += [origin.by.daemon.host.address, *(worker.daemon.host.address for worker in origin.workers)]
         return found

@@ -10,7 +10,7 @@ import msgpack
 
 from rayd.core.resources import UNITS_PER_ONE
 from rayd.core.streams import GENERATOR_INDEX, NONE_PICKLED
-from rayd.errors import NODE_DIED, OBJECT_LOST
+from rayd.errors import CANCELLED, NODE_DIED, OBJECT_LOST
 from rayd.ids import TASK_ID_BYTES, return_id
 from rayd.sim.causes import Causes
 from rayd.sim.clock import Clock
@@ -64,7 +64,8 @@ class Calls:
         """A program has been told how an object has turned out."""
         outcome = str(data["code"]) if kind == m.FAULT else "error" if kind >= m.ERROR else "value"
         before = self.outcomes.setdefault(oid, outcome)
-        if before != outcome and not {OBJECT_LOST, NODE_DIED} & {before, outcome}:  # who cannot reach it has lost it
+        differs = before != outcome and not {OBJECT_LOST, NODE_DIED} & {before, outcome}  # who cannot reach it, lost it
+        if differs and not (outcome == CANCELLED and self._checkers.causes.is_over(oid)):  # who asks is about to end
             self._checkers.fails("one outcome", f"{oid.hex()} was {before} and is {outcome}")
         if kind == m.FAULT and not self._checkers.causes.explain(process, oid, data):
             where = process.daemon.host.address
