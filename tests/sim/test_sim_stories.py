@@ -2,8 +2,8 @@
 
 import pytest
 
-from rayd.core.effect import Effects
-from rayd.core.event import Connected, Join, Linked, Received, Recover, Written
+from rayd.core.effect import Effects, StartWorker
+from rayd.core.event import Connected, Join, Linked, Received, Recover, WorkerStarted, Written
 from rayd.core.node import Node
 from rayd.errors import ACTOR_DIED, NAME_TAKEN, fault
 from rayd.sim.options import Options
@@ -95,6 +95,14 @@ def member_of_a_cluster() -> tuple[Node, Effects, int]:
     return node, effects, head
 
 
+def worker_of(node: Node, effects: Effects, conn: int) -> None:
+    """The next worker that the node has asked for comes up."""
+    (wid,) = [effect.worker for effect in effects.others if isinstance(effect, StartWorker)][:1]
+    effects.others.clear()
+    node.step(5, WorkerStarted(wid, conn))
+    node.step(5, Connected(conn, "worker", {}, wid))
+
+
 AID = b"\0\1".ljust(16, b"a")
 CALL = b"call".ljust(24)
 
@@ -132,4 +140,30 @@ def test_who_calls_an_actor_that_does_not_get_its_name_is_told_why() -> None:
     assert (kind, why["code"]) == (m.FAULT, ACTOR_DIED)
     assert why["message"].endswith("was not created: The name is taken.")
     assert [message[2] for message in effects.sends[1] if message[0] == m.REPLY] == [False]
+    node.check()
+
+
+def test_an_item_that_a_former_attempt_has_made_elsewhere_is_no_breach_of_the_protocol() -> None:
+    """A streaming task was tried again on a node that already knew an item of the attempt before, as the argument of
+    another task, and waited for its value: it sent that item on without one, and lost its connection for that.
+    """
+    node, effects, _ = member_of_a_cluster()
+    job = (5).to_bytes(4, "big")
+    number = {"number": 0, "from": b"head".ljust(28), "to": b"other".ljust(28)}
+    node.step(4, Connected(2, "node", {"job": job, "job_info": {}, "namespace": "test", **number}))
+    plain = {"kind": "task", "name": "f", "function": b"", "resources": {}}
+    stream = {**plain, "num_returns": -1}
+    tid, user = b"stream".ljust(20) + job, b"user".ljust(20) + job
+    first, second = tid + b"\1\0\0\0", tid + b"\2\0\0\0"
+    submits = [[m.SUBMIT, user, 1, b"", b"", [first, second], []], [m.SUBMIT, tid, 2, b"", b"", [], []]]
+    effects.others.clear()
+    node.step(4, Received(2, [[m.SPEC, 1, plain], [m.SPEC, 2, stream], *submits]))
+    worker_of(node, effects, 3)
+    effects.sends.clear()
+    node.step(6, Received(3, [[m.YIELD, tid, 0, m.INLINE, b"item", []], [m.ALLOC, 1, b"s".ljust(28), 5_000]]))
+    node.step(7, Received(3, [[m.YIELD, tid, 1, m.STORED, b"s".ljust(28), []]]))
+    items = [message for message in effects.sends[2] if message[0] == m.FAR_ITEM]
+    assert [(index, kind) for _, _, index, kind, _, _ in items] == [(0, m.FAULT), (1, m.FAULT)]
+    node.step(8, Received(3, [[m.YIELD, tid, 2, m.INLINE, b"new", []]]))
+    assert (m.FAR_ITEM, tid, 2, m.INLINE, b"new", []) in effects.sends[2]
     node.check()
