@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rayd.sim.worker import WorkerProcess
 
 _ADDRESS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+")
+_CUT_OFF: Final = "to which the connection has ended"
 _BY_HAND: Final = "was cancelled by ray.cancel()"
 
 
@@ -140,7 +141,7 @@ class Causes:
 
     def _explains_actor(self, process: "Process", oid: bytes, fault: dict[str, Any]) -> bool:
         aid = bytes.fromhex(fault["actor_id"])
-        if fault["code"] == ACTOR_DIED and self._checkers.names.is_sure(aid):
+        if fault["code"] == ACTOR_DIED and self._checkers.names.is_sure(aid) and _CUT_OFF not in fault["message"]:
             return False
         origin = self._origins.get(aid)
         if origin is None:

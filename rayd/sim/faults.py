@@ -134,8 +134,11 @@ class Faults:
         if host.daemon is None and not host.is_head:
             host.start(Join(self.sim.hosts[0].address))
 
-    def stopped(self, host: "Host") -> None:
-        """A daemon has ended by itself."""
+    def stopped(self, host: "Host", reason: str) -> None:
+        """A daemon has ended by itself: it or the head was not to be reached, or had gone."""
+        around = (host.address, self.sim.hosts[0].address)
+        if not any(self.sim.checkers.damage.hurt(address, self.sim.clock.now) for address in around):
+            self.sim.checkers.fails("causes", f"the node at {host.address} stops for no reason: {reason}")
         if not host.is_head:
             self.sim.clock.after(self.rng.randrange(SECOND_NS, 5 * SECOND_NS), self.begin_anew, host)
 

@@ -112,7 +112,7 @@ class Simulation:
         """A daemon ends by itself."""
         self.trace.line(self.clock.now, host.address, f"stops: {reason}")
         self.faults.counts["node stopped itself"] = self.faults.counts.get("node stopped itself", 0) + 1
-        self.faults.stopped(host)
+        self.faults.stopped(host, reason)
 
     # ---- the run -----------------------------------------------------------------------------------------------------
 
