@@ -154,6 +154,8 @@ class Causes:
         return self._is_hurt([home, *self._places(process, oid, fault)], origin.since)
 
     def _explains_loss(self, process: "Process", oid: bytes, fault: dict[str, Any]) -> bool:
+        if self.is_over(oid):  # connections of a job end with it, and who asks is about to
+            return True
         named = fault.get("object_id") or fault.get("task_id") or oid.hex()
         origin = self._origins.get(bytes.fromhex(named)[:TASK_ID_BYTES])
         return self._is_hurt(self._places(process, oid, fault), origin.since if origin is not None else 0)
