@@ -59,8 +59,11 @@ class Actors:
 
     # ---- creation ----------------------------------------------------------------------------------------------------
 
-    def create(self, conn: Conn, message: Any, spec: Spec, namespace: str) -> Actor:
-        """CREATE: the caller has checked the name."""
+    def create(self, conn: Conn, message: Any, spec: Spec, namespace: str, *, waits: bool = False) -> Actor:
+        """CREATE: the caller has checked the name, or (``waits``) calls ``named`` when it has.
+
+        Calls are for who has a name before its creator knows that: the head may tell others at the same moment.
+        """
         _, _, aid, _, args, args_oid, deps, contained = message
         check_arguments(self.state.objects, args_oid, deps, contained)
         if aid in self.by_id:
@@ -73,12 +76,19 @@ class Actors:
             objects.pin([actor_object_id(aid)])
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
         objects.subscribe(creation, deps)
+        actor.unnamed = waits
         text = self.state.why_never(spec, actor.placement, f"actor {actor.title()}")
         if text:
             self.state.warn(spec.job, text)
         if creation.missing == 0:
             self.place_soon(actor)
         return actor
+
+    def named(self, actor: Actor) -> None:
+        """The name of an actor that waits for it is its own."""
+        actor.unnamed = False
+        if actor.creation.missing == 0:
+            self.place_soon(actor)
 
     def add(self, aid: bytes, creation: Task, namespace: str) -> Actor:
         """Know an actor from now on, whose constructor is a task of this node."""
@@ -89,7 +99,9 @@ class Actors:
         return actor
 
     def place_soon(self, actor: Actor) -> None:
-        """All arguments of its constructor are there: find it a worker."""
+        """All arguments of its constructor are there: find it a worker, if its name is its own."""
+        if actor.unnamed:
+            return
         creation = actor.creation
         for oid in [*(creation.deps or ()), creation.args_oid] if creation.args_oid else creation.deps or ():
             kind, data = self.state.objects.payload(oid)

@@ -55,6 +55,7 @@ class Actor:
         host: the node that runs it, if that is another one.
         home: the connection to the node that it belongs to and that lets it run here, its *guest*; 0 if that is this
             one.
+        unnamed: the head has not granted its name yet.
         window: how many calls may be in the worker's hands.
         restarts_left: -1 for without end.
         closing: the last handle has gone.
@@ -79,6 +80,7 @@ class Actor:
         "spec",
         "stalled",
         "state",
+        "unnamed",
         "waits_since",
         "window",
         "worker",
@@ -105,6 +107,7 @@ class Actor:
         self.restarts = 0
         self.placement = Demand.of(options.get("placement") or {})
         self.closing = False
+        self.unnamed = False
         self.fault: Fault | None = None
 
     def idle(self) -> bool:

@@ -197,7 +197,7 @@ class Hosting:
             if not channel.stands:
                 self._look_again(actor)
                 continue
-            if self.state.is_abandoned(actor.creation):
+            if not actor.detached and self.state.is_abandoned(actor.creation):
                 actor.restarts_left = 0
             why = died(actor, f"it ran on {channel.gone()}")
             if channel.member.alive:

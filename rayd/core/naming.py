@@ -8,15 +8,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rayd.core.actor import Actors
-from rayd.core.actor_record import Actor, handle_info
+from rayd.core.actor_record import Actor, ActorState, handle_info
 from rayd.core.cluster import Cluster
 from rayd.core.directory import Directory
-from rayd.core.effect import CloseConnection
 from rayd.core.journal import NAME
 from rayd.core.member import Member
 from rayd.core.state import Conn, NodeState
+from rayd.errors import ACTOR_DIED, fault
 from rayd.ids import actor_object_id, home_of_actor
-from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import REPLY, RPC
 
 # Asked of this node and answered by the head, with the asker's job and namespace.
@@ -67,7 +66,8 @@ class Naming:
         if name and not self.cluster.is_head:
             info = {"actor_id": message[2], "meta": spec.options.get("meta", b""), "name": name}
             asked = {"namespace": namespace, "name": name, "info": info, "title": spec.name}
-            self.ask("name_take", asked, lambda ok, value: self._granted(conn, message, ok, value))
+            actor = self.actors.create(conn, message, spec, self.state.jobs[conn.job].namespace, waits=True)
+            self.ask("name_take", asked, lambda ok, value: self._granted(conn, req, actor, ok, value))
             return
         taken = self.directory.find(namespace, name) if name else None
         if taken is None:
@@ -87,21 +87,23 @@ class Naming:
         if message[1]:
             self.state.journal.after(written, lambda why: self._reply(conn, message[1], why is None, why))
 
-    def _granted(self, conn: Conn, message: Any, ok: bool, value: Any) -> None:
+    def _granted(self, conn: Conn, req: int, actor: Actor, ok: bool, value: Any) -> None:
         """The head has answered whether a name is free."""
-        spec = conn.specs[message[3]]
-        if conn.conn not in self.state.conns or conn.job not in self.state.jobs:
-            if ok:
-                self.ask("name_drop", {"actor_id": message[2]})
-        elif ok:
-            try:
-                self._create(conn, message, str(spec.options["actor_name"]))
-            except ProtocolError:  # the client's fault, not that of the head, whose answer is being read
-                self.state.effects.others.append(CloseConnection(conn.conn))
-        elif spec.options.get("get_if_exists") and value.get("holder"):
-            self._reply(conn, message[1], True, value["holder"])
-        else:
-            self._reply(conn, message[1], False, value)
+        exists = not ok and actor.spec.options.get("get_if_exists") and value.get("holder")
+        if not ok:
+            actor.name = ""  # it has not got it
+        lives = actor.state is not ActorState.DEAD  # else it has ended meanwhile, and the head knows, or soon will
+        if lives and not ok:
+            text = f"The actor {actor.title()} was not created: {value['message']}"
+            self.actors.die(actor, fault(ACTOR_DIED, text, actor_id=actor.aid.hex(), intended=True))
+        elif lives and conn.conn not in self.state.conns:
+            self.actors.end(actor, "its program ended before it had its name", "its program has ended")
+        elif lives:
+            self.directory.register(actor)
+            self.on_create(actor)
+            self.actors.named(actor)
+        if conn.conn in self.state.conns:
+            self._reply(conn, req, ok or bool(exists), value["holder"] if exists else value)
 
     def _reply_exists(self, conn: Conn, req: int, aid: bytes) -> None:
         """Answer a CREATE with get_if_exists by the actor that is there, which the caller holds from now on."""

@@ -281,9 +281,9 @@ class Offload:
         kept = kind == STORED or bool(contained)
         if channel is not None and channel.conn == conn and self.tasks.streams.expects(tid, index):
             new = self.foreign.introduce(conn, contained)
-            self.tasks.streams.item(tid, AWAY if kind == STORED else kind, data, contained)
+            fresh = self.tasks.streams.item(tid, AWAY if kind == STORED else kind, data, contained)
             self.foreign.forget_unheld(new)
-            if kind == STORED and oid in objects.entries:
+            if kind == STORED and fresh and oid in objects.entries:
                 self.foreign.source[oid] = conn
                 kept = False
         if kept:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rayd.core.effect import Effects
+from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY, ObjectTable
 from rayd.core.task import Task
 from rayd.ids import return_id
@@ -81,13 +82,28 @@ class Streams:
             self._credit(stream.task, CONSUMER_GONE if stream.closed else stream.consumed)
         return not stream.closed and index == stream.produced
 
-    def item(self, tid: bytes, kind: int, data: Any, contained: list[bytes]) -> None:
-        """The next item exists: YIELD of a worker here, or of one elsewhere (then perhaps AWAY)."""
+    def item(self, tid: bytes, kind: int, data: Any, contained: list[bytes]) -> bool:
+        """The next item exists: YIELD of a worker here, or of one elsewhere (then perhaps AWAY); whether it is new."""
         stream = self.by_task[tid]
-        self.objects.add(return_id(tid, stream.produced + 1), kind, data, contained, stream.conn)
+        oid = return_id(tid, stream.produced + 1)
+        new = oid not in self.objects.entries or stream.conn not in self.objects.nodes
         stream.produced += 1
-        if stream.wanted:
+        if new:
+            self.objects.add(oid, kind, data, contained, stream.conn)
+        elif kind == STORED:
+            self.objects.arena.free(data[0])
+        if stream.wanted and new:
             self._send(stream)
+        elif stream.wanted:
+            self._repeat(stream, oid)
+        return new
+
+    def _repeat(self, stream: Stream, oid: bytes) -> None:
+        """An attempt before this one has made an item elsewhere, and this node knows it from the consumer, a node that
+        has it: that only hears how far this attempt is.
+        """
+        self._effects.sends[stream.conn].append((FAR_ITEM, stream.task.tid, stream.sent, FAULT, lost(oid), []))
+        stream.sent += 1
 
     def _send(self, stream: Stream) -> None:
         tid = stream.task.tid

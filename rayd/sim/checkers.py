@@ -4,13 +4,19 @@ They know nothing of the cores. ``begins`` and ``ends`` come from simulated work
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgpack
 
 from rayd.core.resources import UNITS_PER_ONE
-from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, CANCELLED, GROUP_REMOVED, NODE_DIED, OBJECT_LOST, WORKER_CRASHED
-from rayd.ids import JOB_ID_BYTES, TASK_ID_BYTES
+from rayd.core.streams import GENERATOR_INDEX, NONE_PICKLED
+from rayd.errors import CANCELLED, NODE_DIED, OBJECT_LOST
+from rayd.ids import TASK_ID_BYTES, return_id
+from rayd.sim.causes import Causes
+from rayd.sim.clock import Clock
+from rayd.sim.damage import Damage
+from rayd.sim.name_checker import Names
+from rayd.sim.stream_checker import StreamItems
 from rayd.sim.violation import ViolationError
 from rayd.wire import messages as m
 
@@ -19,21 +25,15 @@ if TYPE_CHECKING:
     from rayd.sim.process import Process
     from rayd.sim.worker import WorkerProcess
 
-# What may be the end of a call, by what must have happened for it: the death of a worker, or of a node (or a long
-# cut, which is the same to the others), or a program that has asked for it.
-_CAUSES: Final = {
-    WORKER_CRASHED: ("worker",),
-    ACTOR_DIED: ("worker", "node"),
-    ACTOR_UNAVAILABLE: ("worker", "node"),
-    NODE_DIED: ("node",),
-    OBJECT_LOST: ("node",),
-    CANCELLED: ("cancel",),
-    GROUP_REMOVED: ("group",),
-}
-
 
 class Calls:
-    """Every call ends once, with one outcome, and what must not run twice does not."""
+    """Every call ends once, with one outcome, and what must not run twice does not.
+
+    Attributes:
+        pending: what processes wait for, by id of the task or call.
+        outcomes: how objects have turned out, for whoever was told first.
+        counts: how calls have ended, for those who wait for them.
+    """
 
     def __init__(self, checkers: "Checkers") -> None:
         self._checkers = checkers
@@ -41,15 +41,18 @@ class Calls:
         self.outcomes: dict[bytes, str] = {}
         self.counts: Counter[str] = Counter()
         self._attempts: Counter[bytes] = Counter()
-        self._names: dict[bytes, str] = {}
 
-    def made(self, process: "Process", tid: bytes, options: dict[str, Any], args: list[Any]) -> None:
-        """A program has submitted a task or made a call."""
+    def made(self, process: "Process", tid: bytes, options: dict[str, Any], args: list[Any], aid: bytes = b"") -> None:
+        """A program has submitted a task, or called an actor."""
         self.pending.setdefault(process, {})[tid] = f"{options['name']} {args[:2]}"
+        self._checkers.causes.made(tid, process, aid)
+        if options.get("num_returns", 1) < 0:
+            self._checkers.streams.made(tid, args)
 
-    def begins(self, tid: bytes, spec: dict[str, Any]) -> None:
+    def begins(self, tid: bytes, spec: dict[str, Any], worker: "WorkerProcess") -> None:
         """It runs somewhere."""
         self._attempts[tid] += 1
+        self._checkers.causes.begins(tid, worker)
         if self._attempts[tid] > 1 and not int(spec.get("max_retries", 0)):
             self._checkers.fails("at most once", f"{spec['name']} {tid.hex()} runs for the second time")
 
@@ -57,18 +60,24 @@ class Calls:
         """How often it has run so far."""
         return self._attempts[tid]
 
-    def saw(self, process: "Process", tid: bytes, kind: int, data: Any) -> None:
-        """A program has been told the outcome."""
+    def saw(self, process: "Process", oid: bytes, kind: int, data: Any) -> None:
+        """A program has been told how an object has turned out."""
         outcome = str(data["code"]) if kind == m.FAULT else "error" if kind >= m.ERROR else "value"
-        before = self.outcomes.setdefault(tid, outcome)
-        if before != outcome and not {OBJECT_LOST, NODE_DIED} & {before, outcome}:  # who cannot reach it has lost it
-            self._checkers.fails("one outcome", f"{tid.hex()} was {before} and is {outcome}")
-        # A worker whose machine has lost the driver's is about to be killed, and may hear of its tasks' end first.
-        cut_off = outcome == CANCELLED and process.kind == "worker" and self._checkers.harms["node"]
-        if kind == m.FAULT and not cut_off:
-            self._checkers.justifies(outcome, tid, data)
-        if self.pending.get(process, {}).pop(tid, None) is not None:
+        before = self.outcomes.setdefault(oid, outcome)
+        differs = before != outcome and not {OBJECT_LOST, NODE_DIED} & {before, outcome}  # who cannot reach it, lost it
+        if differs and not (outcome == CANCELLED and self._checkers.causes.is_over(oid)):  # who asks is about to end
+            self._checkers.fails("one outcome", f"{oid.hex()} was {before} and is {outcome}")
+        if kind == m.FAULT and not self._checkers.causes.explain(process, oid, data):
+            where = process.daemon.host.address
+            self._checkers.fails("causes", f"{oid.hex()} ended for no reason for {process.pid} at {where}: {data}")
+        tid = oid[:TASK_ID_BYTES]
+        if not self._checkers.streams.is_one(tid) and self.pending.get(process, {}).pop(tid, None) is not None:
             self.counts[outcome] += 1
+
+    def stream_ended(self, process: "Process", tid: bytes, outcome: str) -> None:
+        """A program has been told the end of a stream."""
+        if self.pending.get(process, {}).pop(tid, None) is not None:
+            self.counts[f"stream with {outcome}"] += 1
 
     def forgives(self, process: "Process", oids: list[bytes]) -> None:
         """A program does not look at the outcome of these, if it has not done so."""
@@ -90,10 +99,13 @@ class Values:
 
     def saw(self, process: "Process", oid: bytes, kind: int, data: Any) -> None:
         """A program has been given a value."""
-        if kind < m.ERROR and not (data[:1] == b"v" and data[1:29] == oid):
+        right = data[:1] == b"v" and data[1:29] == oid if kind < m.ERROR else True
+        if oid == return_id(oid[:TASK_ID_BYTES], GENERATOR_INDEX):
+            right = data == NONE_PICKLED
+        if not right:
             where = process.daemon.host.address
             self._checkers.fails("right value", f"{oid.hex()} is {data[:40]!r} (kind {kind}) at {where}")
-        self._checkers.calls.saw(process, oid[:TASK_ID_BYTES], kind, data)
+        self._checkers.calls.saw(process, oid, kind, data)
 
 
 class Grants:
@@ -168,8 +180,9 @@ class ActorRuns:
         self._starts: Counter[bytes] = Counter()
         self._restarts_max: dict[bytes, int] = {}
 
-    def made(self, aid: bytes, options: dict[str, Any]) -> None:
+    def made(self, aid: bytes, options: dict[str, Any], by: "Process") -> None:
         """A program has created an actor."""
+        self._checkers.causes.made(aid, by, aid)
         self._restarts_max[aid] = int(options.get("max_restarts", 0))
 
     def begins(self, worker: "WorkerProcess", aid: bytes) -> None:
@@ -179,6 +192,7 @@ class ActorRuns:
             here, there = worker.daemon.host.address, other.daemon.host.address
             self._checkers.fails("one actor", f"{aid.hex()} begins at {here} and still runs at {there}")
         self._at[aid] = worker
+        self._checkers.causes.begins(aid, worker)
         self._starts[aid] += 1
         if 0 <= self._restarts_max[aid] < self._starts[aid] - 1:
             self._checkers.fails("restarts", f"{aid.hex()} has begun {self._starts[aid]} times")
@@ -187,18 +201,27 @@ class ActorRuns:
 class Checkers:
     """All of them.
 
+    Args:
+        clock: of the simulation.
+
     Attributes:
-        cancelled: calls that a program has cancelled, and what they may have cancelled with them.
+        damage: what was done to machines.
+        causes: what explains how calls end.
+        disk_was_full: the head could not write its journal at times.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.damage = Damage(clock)
+        self.causes = Causes(self)
+        self.disk_was_full = False
+        self.streams = StreamItems(self)
+        self.names = Names(self)
         self.calls = Calls(self)
         self.values = Values(self)
         self.grants = Grants(self)
         self.order = Order(self)
         self.actors = ActorRuns(self)
-        self.harms: Counter[str] = Counter()
-        self._over: dict[bytes, None] = {}  # jobs whose drivers have gone: who still runs for one may hear of that
 
     def fails(self, checker: str, text: str) -> NoReturn:
         """What must not be is.
@@ -208,21 +231,10 @@ class Checkers:
         """
         raise ViolationError(checker, text)
 
-    def harm(self, kind: str) -> None:
-        """Something has been done to the cluster, or asked for, that calls may end of: "worker", "node", "cancel"."""
-        self.harms[kind] += 1
-
     def group_failed(self, why: dict[str, Any]) -> None:
         """A placement group could not be made; only a journal that cannot be written is a reason."""
-        if not self.harms["disk"]:
+        if not self.disk_was_full:
             self.fails("causes", f"a group was refused for no reason: {why}")
-
-    def justifies(self, code: str, tid: bytes, data: dict[str, Any]) -> None:
-        """A call has ended with a fault: there must have been a reason."""
-        if code == CANCELLED and tid[-JOB_ID_BYTES:] in self._over:
-            return
-        if not any(self.harms[kind] for kind in _CAUSES.get(code, ())):
-            self.fails("causes", f"{tid.hex()} ended for no reason: {data}")
 
     def reads(self, worker: "WorkerProcess", body: list[Any]) -> None:
         """A worker takes something out of its mailbox to do it now."""
@@ -240,7 +252,7 @@ class Checkers:
             worker.aid = tid[8:]
             self.actors.begins(worker, worker.aid)
         else:
-            self.calls.begins(tid, spec)
+            self.calls.begins(tid, spec, worker)
         if kind != "method":
             self.grants.begins(worker, spec["resources"], gpus)
 
@@ -249,9 +261,8 @@ class Checkers:
         if not worker.aid:
             self.grants.ends(worker)
 
-    def process_ended(self, process: "Process") -> None:
-        """A driver or worker has ended, however."""
-        if process.kind == "driver":
-            self._over[process.job] = None
+    def process_ended(self, process: "Process", how: str) -> None:
+        """A driver or worker has ended, however; see ``Causes.ended``."""
+        self.causes.ended(process, how)
         self.calls.process_ended(process)
         self.grants.ends(process)  # type: ignore[arg-type]

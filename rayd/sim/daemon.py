@@ -161,7 +161,7 @@ class Daemon:
 
     def _carry_out(self) -> None:
         effects = self.effects
-        while self.alive and (effects.dials or effects.sends or effects.mail or effects.others):
+        while self.alive and (effects.dials or effects.writes or effects.sends or effects.mail or effects.others):
             self._send_out()
             others, effects.others = effects.others, []
             for effect in others:
@@ -172,6 +172,9 @@ class Daemon:
 
     def _send_out(self) -> None:
         effects = self.effects
+        while effects.writes:
+            offset, data = effects.writes.pop(0)
+            self.memory[offset] = data
         if effects.dials:
             dials, effects.dials = effects.dials, []
             for dial in dials:
@@ -269,7 +272,7 @@ class Daemon:
             self._fence_at(self._fence_due)
             return
         for worker in list(self.workers.values()):
-            worker.exit(KILLED)
+            worker.exit(KILLED, "lost")
 
     def _tick(self) -> None:
         self._alarm = None

@@ -37,6 +37,7 @@ class Faults:
         self._cuts: list[Cut] = []
         self._kinds: list[tuple[Callable[[], bool], int]] = [
             (self.kill_worker, 6),
+            (self.kill_driver, 1),
             (self.kill_node, 2),
             (self.power_failure, 1),
             (self.pause, 2),
@@ -81,7 +82,7 @@ class Faults:
     def start_fails(self) -> bool:
         """Whether a worker process cannot be started."""
         if self.on and self.rng.random() < 0.02:
-            self.sim.checkers.harm("worker")
+            self.sim.checkers.causes.failed_starts += 1
             return True
         return False
 
@@ -99,8 +100,15 @@ class Faults:
             return False
         daemon = self.rng.choice(hosts).daemon
         assert daemon is not None
-        self.sim.checkers.harm("worker")
-        daemon.workers[self.rng.choice(list(daemon.workers))].exit(KILLED)
+        daemon.workers[self.rng.choice(list(daemon.workers))].exit(KILLED, "killed")
+        return True
+
+    def kill_driver(self) -> bool:
+        """SIGKILL to a program."""
+        drivers = self.sim.drivers()
+        if not drivers:
+            return False
+        self.rng.choice(drivers).be_killed()
         return True
 
     def kill_node(self) -> bool:
@@ -115,7 +123,6 @@ class Faults:
         host = self._member()
         if host is None:
             return False
-        self.sim.checkers.harm("node")
         host.die(silent=silent)
         self.sim.clock.after(
             self.rng.randrange(MS_NS, 60 * SECOND_NS if silent else 20 * SECOND_NS), self.begin_anew, host
@@ -127,9 +134,11 @@ class Faults:
         if host.daemon is None and not host.is_head:
             host.start(Join(self.sim.hosts[0].address))
 
-    def stopped(self, host: "Host") -> None:
-        """A daemon has ended by itself."""
-        self.sim.checkers.harm("node")
+    def stopped(self, host: "Host", reason: str) -> None:
+        """A daemon has ended by itself: it or the head was not to be reached, or had gone."""
+        around = (host.address, self.sim.hosts[0].address)
+        if not any(self.sim.checkers.damage.hurt(address, self.sim.clock.now) for address in around):
+            self.sim.checkers.fails("causes", f"the node at {host.address} stops for no reason: {reason}")
         if not host.is_head:
             self.sim.clock.after(self.rng.randrange(SECOND_NS, 5 * SECOND_NS), self.begin_anew, host)
 
@@ -141,8 +150,7 @@ class Faults:
             return False
         longest = _HEAD_AWAY_MAX if head else 50 * SECOND_NS
         span = int(min(longest, self.rng.expovariate(1.0) * 8 * SECOND_NS))
-        if span > 9 * SECOND_NS:  # who wants to connect gives up
-            self.sim.checkers.harm("node")
+        self.sim.checkers.damage.away(host.address, span)
         host.pause()
         life = host.life
 
@@ -164,6 +172,8 @@ class Faults:
 
     def _cut(self, cut: Cut, span: int) -> None:
         self._cuts.append(cut)
+        for address in cut.inside:
+            self.sim.checkers.damage.away(address, span)
         self.sim.network.cut(cut)
         self.sim.clock.after(span, self._heal, cut)
 
@@ -174,14 +184,10 @@ class Faults:
 
     def short_cut(self) -> bool:
         """Some machines cannot be reached for less time than anybody minds."""
-        span = self.rng.randrange(MS_NS, 20 * SECOND_NS)
-        if span > 9 * SECOND_NS:  # who wants to connect gives up
-            self.sim.checkers.harm("node")
-        return self._isolate(span)
+        return self._isolate(self.rng.randrange(MS_NS, 20 * SECOND_NS))
 
     def long_cut(self) -> bool:
         """Some machines cannot be reached for so long that they are given up."""
-        self.sim.checkers.harm("node")
         return self._isolate(self.rng.randrange(28 * SECOND_NS, 60 * SECOND_NS))
 
     def quarrel(self) -> bool:
@@ -189,9 +195,10 @@ class Faults:
         if len(self.sim.hosts) < 3:
             return False
         one, other = self.rng.sample(self.sim.hosts[1:], 2)
-        self.sim.checkers.harm("node")
         cut = Cut([one.address], inward=True, outward=self.rng.random() < 0.7, by=[other.address])
-        self._cut(cut, self.rng.randrange(28 * SECOND_NS, 60 * SECOND_NS))
+        span = self.rng.randrange(28 * SECOND_NS, 60 * SECOND_NS)
+        self.sim.checkers.damage.away(other.address, span)
+        self._cut(cut, span)
         return True
 
     def lossy(self) -> bool:
@@ -205,7 +212,6 @@ class Faults:
         head = self.sim.hosts[0]
         if not self.sim.options.journal or head.daemon is None:
             return False
-        self.sim.checkers.harm("node")
         head.die()
         self.sim.clock.after(self.rng.randrange(MS_NS, 10 * SECOND_NS), self.sim.start_head)
         return True
@@ -213,6 +219,6 @@ class Faults:
     def full_disk(self) -> bool:
         """The head's disk takes nothing for a while."""
         self.sim.disk.full = True
-        self.sim.checkers.harm("disk")
+        self.sim.checkers.disk_was_full = True
         self.sim.clock.after(self.rng.randrange(3 * SECOND_NS), setattr, self.sim.disk, "full", False)
         return True

@@ -105,6 +105,7 @@ class Host:
         self.paused = False
         self._backlog.clear()
         refusal = (REFUSED, fault(SHUTDOWN, f"the daemon was stopped: {reason}")) if reason else None
+        self.sim.checkers.damage.died(self.address)
         self.sim.network.leave(self, silent=silent, refusal=refusal)
         for process in list(self.processes):
             process.vanish()

@@ -4,11 +4,14 @@ A program is a generator: what it yields (``Sleep``, ``Get``, ``Ask``) is what i
 """
 
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from rayd.ids import FIRST_RETURN, actor_object_id, return_id
+from rayd.ids import FIRST_RETURN, actor_object_id
+from rayd.sim.catalogue import ACTORS, METHODS, TASKS
+from rayd.sim.program import Ask, Program, Thread, Wanted
+from rayd.sim.streaming import Streams
 from rayd.wire import messages as m
 from rayd.wire.frame import Framer, encode_many
 from rayd.wire.messages import Message
@@ -16,100 +19,6 @@ from rayd.wire.messages import Message
 if TYPE_CHECKING:
     from rayd.sim.daemon import Daemon
     from rayd.sim.simulation import Simulation
-
-Program: TypeAlias = Generator["Wanted", Any, Any]
-
-# What every job announces, by key: tasks, classes of actors, methods.
-TASKS: Final[list[dict[str, Any]]] = [
-    {"name": "plain", "max_retries": 3},
-    {"name": "once", "max_retries": 0},
-    {"name": "wide", "resources": {"CPU": 2}, "max_retries": 3},
-    {"name": "free", "resources": {}, "max_retries": 3},
-    {"name": "disk", "resources": {"CPU": 1, "disk": 0.5}, "max_retries": 3},
-    {"name": "gpu", "resources": {"CPU": 0.5, "GPU": 0.5}, "max_retries": 3},
-    {"name": "spread", "spread": True, "max_retries": 3},
-    {"name": "few", "max_calls": 3, "max_retries": 3},
-]
-ACTORS: Final[list[dict[str, Any]]] = [
-    {"name": "Plain", "resources": {}},
-    {"name": "Restarted", "resources": {"CPU": 0.5}, "max_restarts": 3},
-    {"name": "Forever", "resources": {}, "max_restarts": -1, "concurrency": 3},
-    {"name": "Spread", "resources": {"CPU": 0.25}, "spread": True, "max_restarts": -1},
-    {"name": "Gpu", "resources": {"GPU": 0.5}, "max_restarts": 1},
-]
-METHODS: Final[list[dict[str, Any]]] = [{"name": "add"}, {"name": "add again", "max_retries": 2}]
-
-
-class Wanted(Protocol):
-    """What a program waits for."""
-
-    def begin(self, thread: "Thread") -> None:
-        """Have the thread go on when it is there."""
-
-
-class Sleep:
-    """So many ns."""
-
-    def __init__(self, ns: int) -> None:
-        self.ns = ns
-
-    def begin(self, thread: "Thread") -> None:
-        thread.process.sim.clock.after(self.ns, thread.go_on, None)
-
-
-class Get:
-    """The values of objects: a list of (kind, content)."""
-
-    def __init__(self, oids: Iterable[bytes]) -> None:
-        self.oids = list(oids)
-
-    def begin(self, thread: "Thread") -> None:
-        thread.process.get(thread, self.oids)
-
-
-class Ask:
-    """The answer to a request: (ok, value)."""
-
-    def __init__(self, message: Callable[[int], Message]) -> None:
-        self.message = message
-
-    def begin(self, thread: "Thread") -> None:
-        thread.process.ask(thread, self.message)
-
-
-class Thread:
-    """One program on its way.
-
-    Args:
-        process: where it runs.
-        program: just made.
-        on_end: called with what it returns, unless it is given up before.
-    """
-
-    def __init__(self, process: "Process", program: Program, on_end: Callable[[Any], None]) -> None:
-        self.process = process
-        self.program = program
-        self.over = False
-        self._on_end = on_end
-
-    def go_on(self, value: Any) -> None:
-        """What it has waited for is there."""
-        if self.over or not self.process.alive:
-            return
-        try:
-            wanted = self.program.send(value)
-        except StopIteration as end:
-            self.over = True
-            self._on_end(end.value)
-            self.process.flush()
-            return
-        wanted.begin(self)
-        self.process.flush()
-
-    def give_up(self) -> None:
-        """It does not go on."""
-        self.over = True
-        self.program.close()
 
 
 class Process:
@@ -124,6 +33,7 @@ class Process:
         alive: it has not ended.
         held: how often it refers to each object.
         values: what it has been given of those.
+        streams: those that it consumes or produces.
     """
 
     def __init__(self, sim: "Simulation", daemon: "Daemon", kind: str) -> None:
@@ -138,6 +48,7 @@ class Process:
         self.held: dict[bytes, int] = {}
         self.values: dict[bytes, tuple[int, Any]] = {}
         self.threads: dict[Thread, None] = {}
+        self.streams = Streams(self)
         self._gets: dict[Thread, list[bytes]] = {}
         self._wanted: dict[bytes, list[Thread]] = {}
         self._asked: dict[int, Thread] = {}
@@ -167,7 +78,15 @@ class Process:
             out, self._out = self._out, []
             if self._framers is not None:
                 out = list(self._framers[0].feed(encode_many(out)))
-            self._there(self.daemon.hear, self.conn, out)
+            self.write_out(out)
+
+    def write_out(self, out: list[Message]) -> None:
+        """Messages go to the daemon."""
+        self._there(self.daemon.hear, self.conn, out)
+
+    def hang_up(self) -> None:
+        """The connection is closed, after all that was said."""
+        self._there(self.daemon.hang_up, self.conn)
 
     def _there(self, act: Callable[..., None], *args: Any) -> None:
         """Have something happen at the daemon, after all that was said before."""
@@ -179,9 +98,10 @@ class Process:
         if self._framers is not None:
             messages = list(self._framers[1].feed(encode_many(messages)))
         self._due_here = max(self._due_here, self.sim.clock.now + self.sim.local_delay())
-        self.sim.clock.at(self._due_here, self._read, messages)
+        self.sim.clock.at(self._due_here, self.receive, messages)
 
-    def _read(self, messages: list[Message]) -> None:
+    def receive(self, messages: list[Message]) -> None:
+        """Messages of the daemon are here."""
         for message in messages:
             if self.alive:
                 self.heard(message)
@@ -194,27 +114,27 @@ class Process:
     def leave(self) -> None:
         """It ends by itself, having said everything."""
         self.flush()
-        self._end()
-        self._there(self.daemon.hang_up, self.conn)
+        self._end("by itself")
+        self.hang_up()
 
     def die(self) -> None:
-        """It ends at once; what it has written arrives."""
+        """It ends at once, since its daemon wants no more of it; what it has written arrives."""
         if self.alive:
-            self._end()
-            self._there(self.daemon.hang_up, self.conn)
+            self._end("told")
+            self.hang_up()
 
     def vanish(self) -> None:
         """It ends with its machine."""
         if self.alive:
-            self._end()
+            self._end("lost")
 
-    def _end(self) -> None:
+    def _end(self, how: str) -> None:
         self.alive = False
         self.daemon.host.processes.pop(self, None)
         for thread in list(self.threads):
             thread.give_up()
         self.threads.clear()
-        self.sim.checkers.process_ended(self)
+        self.sim.checkers.process_ended(self, how)
 
     # ---- threads -----------------------------------------------------------------------------------------------------
 
@@ -284,23 +204,42 @@ class Process:
             thread = self._asked.pop(message[1], None)
             if thread is not None:
                 thread.go_on((message[2], message[3]))
+        elif message[0] == m.STREAM_ITEM:
+            self.streams.item(*message[1:])
+        elif message[0] == m.STREAM_END:
+            self.streams.end(*message[1:])
+        elif message[0] == m.CREDIT:
+            self.streams.credit(*message[1:])
         elif message[0] == m.WELCOME:
             self.job = message[1]["job"]
             self.number = message[1]["number"]
+            self.sim.checkers.causes.numbers[self.number] = self.daemon.host.address
             self.welcomed()
 
     def welcomed(self) -> None:
         """The daemon has let it in."""
 
     def _take_value(self, oid: bytes, kind: int, data: Any) -> None:
+        if self.take_item(oid, kind, data):
+            self.has_come(oid)
+
+    def take_item(self, oid: bytes, kind: int, data: Any) -> bool:
+        """It has been given the value of an object; whether it knows its content now."""
         if kind == m.STORED:
             data = self.daemon.memory.get(data[0], b"nothing")
+        self.keep(oid, kind, data)
+        return True
+
+    def keep(self, oid: bytes, kind: int, data: Any) -> None:
+        """It knows the content of an object."""
         self.sim.checkers.values.saw(self, oid, kind, data)
-        threads = self._wanted.pop(oid, [])
         self.values[oid] = (kind, data)
         for inner in contained_in(kind, data):
             self.refer(inner)
-        for thread in threads:
+
+    def has_come(self, oid: bytes) -> None:
+        """Threads that have waited for an object go on."""
+        for thread in self._wanted.pop(oid, []):
             oids = self._gets.get(thread)
             if oids is not None and not any(other in self._wanted for other in oids):
                 self.goes_on(thread)
@@ -351,10 +290,14 @@ class Process:
         ok, offset = yield Ask(lambda req: (m.ALLOC, req, oid, size))
         if not ok:
             return b""
-        self.daemon.memory[offset] = content(oid)
+        self.write(oid, offset)
         self.held[oid] = 1
         self.say((m.SEAL, oid, []))
         return oid
+
+    def write(self, oid: bytes, offset: int) -> None:
+        """Write the content of an object where the daemon has made room for it."""
+        self.daemon.memory[offset] = content(oid)
 
     # ---- tasks and actors --------------------------------------------------------------------------------------------
 
@@ -381,37 +324,85 @@ class Process:
             place: options of this place only, like a placement group; the key is made anew.
         """
         options = {**TASKS[index], "kind": "task", **place}
-        key = self.announce(index if not place else 10_000 + len(self._announced), options)
+        key = self.announce(index if not place else self._own_key(), options)
         tid = self.new_id()
         args_bytes = msgpack.packb([*args, list(inner)])
         self.say((m.SUBMIT, tid, key, args_bytes, b"", list(deps), list(inner)))
-        oid = tid + FIRST_RETURN
-        self.held[oid] = 1
+        oid = self._expect(tid, options)
         self.sim.checkers.calls.made(self, tid, options, args)
         return oid
+
+    def _own_key(self) -> int:
+        """A key for what is announced for one place only."""
+        return 10_000 + len(self._announced)
+
+    def _expect(self, tid: bytes, options: dict[str, Any]) -> bytes:
+        """It refers to what a task returns from now on; returns the id of that, or of the task if it is a stream."""
+        if options.get("num_returns", 1) < 0:
+            self.streams.open(tid, slow=bool(options.get("backpressure")))
+            return tid
+        oid = tid + FIRST_RETURN
+        self.held[oid] = 1
+        return oid
+
+    def new_actor_id(self) -> bytes:
+        """An actor id that only this process draws."""
+        self._made += 1
+        return self._nonce(6) + self._made.to_bytes(4, "big") + self.job
 
     def create(self, index: int) -> tuple[bytes, bytes]:
         """Create an actor; returns its id and that of the object that stands for it, which it refers to."""
         key = self.announce(1_000 + index, {**ACTORS[index], "kind": "actor"})
-        self._made += 1
-        aid = self._nonce(6) + self._made.to_bytes(4, "big") + self.job
+        aid = self.new_actor_id()
         self.say((m.CREATE, 0, aid, key, msgpack.packb(["init", 0, []]), b"", [], []))
         oid = actor_object_id(aid)
         self.held[oid] = 1
-        self.sim.checkers.actors.made(aid, ACTORS[index])
+        self.sim.checkers.actors.made(aid, ACTORS[index], self)
         return aid, oid
 
-    def call(self, aid: bytes, index: int, run_us: int, deps: Iterable[bytes] = ()) -> bytes:
-        """Call an actor; returns the id of the result, which it refers to."""
-        options = {**METHODS[index], "kind": "method", "method": "add", "resources": {}}
+    def create_named(
+        self, index: int, name: str, *, get_if_exists: bool
+    ) -> Generator[Wanted, Any, tuple[bytes, dict[str, Any] | None]]:
+        """Create an actor with a name and wait until that is known; returns its id, or that of the one that there is,
+        and None, or b"" and why there is none.
+        """
+        options = {**ACTORS[index], "kind": "actor", "actor_name": name, "get_if_exists": get_if_exists}
+        key = self.announce(self._own_key(), options)
+        aid, names = self.new_actor_id(), self.sim.checkers.names
+        self.held[actor_object_id(aid)] = 1
+        self.sim.checkers.actors.made(aid, options, self)
+        names.asked_for(aid, name, options, self)
+        ok, value = yield Ask(
+            lambda req: (m.CREATE, req, aid, key, msgpack.packb(["init", 0, []]), b"", [], []),
+        )
+        if ok and value is None:
+            names.created(aid)
+            return aid, None
+        self.drop(actor_object_id(aid))
+        names.not_created(aid, ok, value)
+        if not ok:
+            return b"", value
+        self.refer(actor_object_id(value["actor_id"]))
+        return value["actor_id"], None
+
+    def call(self, aid: bytes, index: int, run_us: int, deps: Iterable[bytes] = (), more: Iterable[Any] = ()) -> bytes:
+        """Call an actor; returns the id of the result, which it refers to, or that of the call if it is a stream.
+
+        Args:
+            aid: the actor.
+            index: of the method, in ``METHODS``.
+            run_us: how long it takes.
+            deps: arguments.
+            more: what a method that yields is to do, see ``WorkerProcess._do_yield``.
+        """
+        options = {**METHODS[index], "kind": "method", "resources": {}}
         key = self.announce(2_000 + index, options)
         tid = self.new_id()
-        turn = self.sim.checkers.order.calls(self, aid)
-        args = ["add", run_us, self.pid, turn]
+        args = [options["method"], run_us]
+        args += [self.pid, self.sim.checkers.order.calls(self, aid)] if options["method"] == "add" else more
         self.say((m.CALL, tid, aid, key, msgpack.packb([*args, []]), b"", list(deps), []))
-        oid = tid + FIRST_RETURN
-        self.held[oid] = 1
-        self.sim.checkers.calls.made(self, tid, options, args)
+        oid = self._expect(tid, options)
+        self.sim.checkers.calls.made(self, tid, options, args, aid)
         return oid
 
 
@@ -425,11 +416,3 @@ def contained_in(kind: int, data: Any) -> list[bytes]:
     if kind >= m.ERROR or len(data) <= 29:
         return []
     return [data[at : at + 28] for at in range(29, len(data), 28)]
-
-
-def result_of(tid: bytes) -> bytes:
-    """Id of the one result of a task."""
-    return return_id(tid, 1)
-
-
-__all__ = ["ACTORS", "METHODS", "TASKS", "Ask", "Get", "Process", "Program", "Sleep", "Thread"]

@@ -8,13 +8,16 @@ from rayd.core.event import Join
 from rayd.sim.checkers import Checkers
 from rayd.sim.clock import Clock
 from rayd.sim.disk import Disk
+from rayd.sim.driver import Driver
 from rayd.sim.faults import Faults
 from rayd.sim.host import Host
+from rayd.sim.name_scenes import Cleaner
 from rayd.sim.network import Network
 from rayd.sim.options import MS_NS, SECOND_NS, US_NS, Options
 from rayd.sim.quiet import check_quiet
+from rayd.sim.remote import RemoteDriver
 from rayd.sim.trace import Trace
-from rayd.sim.workload import Driver
+from rayd.sim.workload import SCENES
 
 # Everything that was asked for has ended so long after the last fault: a connection is given up after up to 40 s, a
 # node ends 30 s after it has lost its head, and so on once more for what was begun anew meanwhile.
@@ -23,6 +26,10 @@ BOUND_NS: Final = 200 * SECOND_NS
 # may take 40 s to be noticed, and what it ran is started again 25 s later at the latest.
 SETTLE_NS: Final = 5 * SECOND_NS
 NOTICED_NS: Final = 70 * SECOND_NS
+
+
+# How many of the drivers are on machines of their own.
+REMOTE: Final = 0.3
 
 
 class Report(NamedTuple):
@@ -55,7 +62,7 @@ class Simulation:
         self.clock = Clock()
         self.trace = Trace(options.trace)
         self.rng = Random(f"{options.seed} processes")
-        self.checkers = Checkers()
+        self.checkers = Checkers(self.clock)
         self.network = Network(self.clock, Random(f"{options.seed} network"), encoded=options.encoded)
         self.disk = Disk(Random(f"{options.seed} disk"))
         self.faults = Faults(self, Random(f"{options.seed} faults"))
@@ -97,11 +104,15 @@ class Simulation:
         if head.daemon is None:
             head.start(*([self.disk.rows()] if self.options.journal else []))
 
+    def drivers(self) -> list[Driver]:
+        """Programs that run."""
+        return [driver for driver in self._drivers if driver.alive]
+
     def stopped(self, host: Host, reason: str) -> None:
         """A daemon ends by itself."""
         self.trace.line(self.clock.now, host.address, f"stops: {reason}")
         self.faults.counts["node stopped itself"] = self.faults.counts.get("node stopped itself", 0) + 1
-        self.faults.stopped(host)
+        self.faults.stopped(host, reason)
 
     # ---- the run -----------------------------------------------------------------------------------------------------
 
@@ -118,6 +129,7 @@ class Simulation:
             self.faults.end()
             self._repaired_at = self.clock.now
             self._finish()
+            self._clean()
             self._settle()
         finally:
             self.trace.close()
@@ -157,7 +169,8 @@ class Simulation:
             assert daemon is not None
             budget = min(self._share, self._left)
             self._left -= budget
-            driver = Driver(self, daemon, budget)
+            kind = RemoteDriver if self._plan.random() < REMOTE else Driver
+            driver = kind(self, daemon, budget, SCENES)
             self._drivers[driver] = None
             driver.connect({"namespace": "test"})
 
@@ -180,6 +193,21 @@ class Simulation:
         drivers = [driver.pid for driver in self._drivers]
         some = dict(list(pending.items())[:10])
         self.checkers.fails("bound", f"drivers {drivers} go on; {len(pending)} calls never end: {some}")
+
+    def _clean(self) -> None:
+        """What has outlived its drivers is ended by a last one, on the head."""
+        if not self.checkers.names.any():
+            return
+        bound = self.clock.now + BOUND_NS
+        cleaner: Cleaner | None = None
+        while cleaner is None or not cleaner.done:
+            if self.clock.now > bound:
+                self.checkers.fails("bound", "the last program does not come to its end")
+            daemon = self.hosts[0].daemon
+            if daemon is not None and (cleaner is None or not cleaner.alive):
+                cleaner = Cleaner(self, daemon)
+                cleaner.connect({"namespace": "test"})
+            self.clock.step()
 
     def _settle(self) -> None:
         """The drivers have gone, and with them everything; machines that are still down come back."""

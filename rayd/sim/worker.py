@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgpack
 
 from rayd.core.effect import Interrupt, KillWorker, RetireWorker
-from rayd.ids import FIRST_RETURN, actor_object_id
+from rayd.core.streams import NONE_PICKLED
+from rayd.ids import FIRST_RETURN, actor_object_id, return_id
 from rayd.sim.options import MS_NS, SECOND_NS, US_NS
-from rayd.sim.process import Ask, Get, Process, Program, Sleep, Thread, Wanted, content
+from rayd.sim.process import Process, content
+from rayd.sim.program import Ask, Get, Program, Sleep, Thread, Wanted
+from rayd.sim.streaming import Next, Taken
 from rayd.wire import messages as m
 from rayd.wire.messages import Message
 
@@ -41,16 +44,18 @@ class Work:
     Attributes:
         tid: its id.
         refs: what it refers to until it ends.
+        streams: what it consumes until then.
         stopped: it shall end when the process is interrupted.
         thread: what runs it.
     """
 
-    __slots__ = ("body", "refs", "stopped", "thread", "tid")
+    __slots__ = ("body", "refs", "stopped", "streams", "thread", "tid")
 
     def __init__(self, body: list[Any]) -> None:
         self.body = body
         self.tid: bytes = body[0]
         self.refs: list[bytes] = []
+        self.streams: list[bytes] = []
         self.stopped = False
         self.thread: Thread | None = None
 
@@ -87,11 +92,11 @@ class WorkerProcess(Process):
         if not self.alive:
             return
         if self.sim.faults.start_fails():
-            self.exit(NOT_STARTED)
+            self.exit(NOT_STARTED, "killed")
             return
         self._there(self.daemon.started, self.wid, self.pid)
         if self._doomed:
-            self.exit(KILLED)
+            self.exit(KILLED, "told")
             return
         self.sim.clock.after(MS_NS, self._introduce)
 
@@ -115,24 +120,29 @@ class WorkerProcess(Process):
             case KillWorker():
                 self._doomed = True
                 if self._ready or self.conn:
-                    self.sim.clock.after(self.sim.local_delay(), self.exit, KILLED)
+                    self.sim.clock.after(self.sim.local_delay(), self.exit, KILLED, "told")
             case RetireWorker():
                 self._retired = True
                 self.sim.clock.after(self.sim.local_delay(), self._go_on)
             case Interrupt():
                 self.sim.clock.after(self.sim.local_delay() * 4, self._interrupt)
 
-    def exit(self, cause: dict[str, Any]) -> None:
-        """The process ends at once."""
+    def exit(self, cause: dict[str, Any], how: str) -> None:
+        """The process ends at once.
+
+        Args:
+            cause: as the daemon sees it.
+            how: as ``Causes.ended`` sees it.
+        """
         if not self.alive:
             return
-        self._end()
+        self._end(how)
         if self.conn:
             self._there(self.daemon.hang_up, self.conn)
         self._there(self.daemon.exited, self.wid, dict(cause), self.take_back)
 
     def die(self) -> None:
-        self.exit(ENDED)
+        self.exit(ENDED, "told")
 
     # ---- the mailbox -------------------------------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ class WorkerProcess(Process):
                 break
             self._begin(Work(self._taken.popleft()))
         if self._retired and self.alive and not (self._under_way or self._taken or self._unread):
-            self.exit(ENDED)
+            self.exit(ENDED, "told")
 
     def _begin(self, work: Work) -> None:
         self._under_way[work.tid] = work
@@ -196,6 +206,13 @@ class WorkerProcess(Process):
         if outcome is not None:
             spent = (self.sim.clock.now - began) // US_NS
             self.say((m.DONE, tid, outcome.kind, outcome.data, outcome.inner, spent))
+        self._let_go(work)
+
+    def _let_go(self, work: Work) -> None:
+        """It refers to nothing any more."""
+        self.streams.produced(work.tid)
+        for stream in work.streams:
+            self.streams.close(stream)
         self.drop(*work.refs)
 
     # ---- signals -----------------------------------------------------------------------------------------------------
@@ -214,7 +231,7 @@ class WorkerProcess(Process):
             del self._under_way[work.tid]
             self.give_up(work.thread)
             self.say((m.DONE, work.tid, m.ERROR, b"KeyboardInterrupt", [], 1))
-            self.drop(*work.refs)
+            self._let_go(work)
             self.sim.checkers.ends(self, work.tid)
         self.flush()
         self._go_on()
@@ -244,6 +261,8 @@ class WorkerProcess(Process):
             "call": self._do_call,
             "init": self._do_init,
             "add": self._do_add,
+            "yield": self._do_yield,
+            "consume": self._do_consume,
         }
 
     @staticmethod
@@ -276,8 +295,7 @@ class WorkerProcess(Process):
         yield Sleep(run_us * US_NS)
         if self.sim.checkers.calls.attempts(work.tid) > more[0]:
             return self._value(work, [])
-        self.sim.checkers.harm("worker")
-        self.sim.clock.after(0, self.exit, CRASHED)
+        self.sim.clock.after(0, self.exit, CRASHED, "killed")
         yield Sleep(SECOND_NS)
         return None
 
@@ -321,6 +339,62 @@ class WorkerProcess(Process):
         results = yield Get(calls)
         failed = any(kind >= m.ERROR for kind, _ in results)
         return Outcome(m.ERROR, b"a call has failed", []) if failed else self._value(work, [])
+
+    def _do_yield(self, work: Work, run_us: int, more: list[Any]) -> Generator[Wanted, Any, Outcome | None]:
+        """[number, size, what, n]: so many items, of which some are large and some contain references; half way it
+        fails ("fail"), the first n times so that it is tried again ("retry"), or its process ends ("crash").
+        """
+        number, size, what, times = more[:4]
+        slow = int(self._specs[work.body[1]].get("backpressure", 0))
+        self.streams.produce(work.tid)
+        for index in range(number):
+            yield Sleep(run_us * US_NS)
+            if (
+                what
+                and index == number // 2
+                and (what == "fail" or self.sim.checkers.calls.attempts(work.tid) <= times)
+            ):
+                return (yield from self._fail_half_way(what))
+            yield from self._yield_item(work, index, size if index % 4 == 1 else 0)
+            if slow and index + 1 >= slow:
+                yield Taken(work.tid, index + 1 - slow)
+            if not self.streams.is_wanted(work.tid):
+                break
+        return Outcome(m.INLINE, NONE_PICKLED, [])
+
+    def _fail_half_way(self, what: str) -> Generator[Wanted, Any, Outcome | None]:
+        if what != "crash":
+            return Outcome(m.ERROR if what == "fail" else m.RETRYABLE, b"error", [])
+        self.sim.clock.after(0, self.exit, CRASHED, "killed")
+        yield Sleep(SECOND_NS)
+        return None
+
+    def _yield_item(self, work: Work, index: int, size: int) -> Generator[Wanted, Any, None]:
+        oid = return_id(work.tid, index + 1)
+        inner = []
+        if size:
+            scratch = self.new_id() + FIRST_RETURN
+            ok, offset = yield Ask(lambda req: (m.ALLOC, req, scratch, size))
+            if ok:
+                self.daemon.memory[offset] = content(oid)
+                self.say((m.YIELD, work.tid, index, m.STORED, scratch, []))
+                return
+        elif index % 4 == 2:
+            inner = [self.put()]
+            work.refs += inner
+        self.say((m.YIELD, work.tid, index, m.INLINE, content(oid, inner), inner))
+
+    def _do_consume(self, work: Work, run_us: int, more: list[Any]) -> Generator[Wanted, Any, Outcome | None]:
+        """[index, args]: takes the items of a streaming task of its own."""
+        tid = self.submit(more[0], more[1])
+        work.streams.append(tid)
+        failed = False
+        while oid := (yield Next(tid)):
+            work.refs.append(oid)
+            ((kind, _),) = yield Get([oid])
+            failed |= kind >= m.ERROR
+        yield Sleep(run_us * US_NS)
+        return Outcome(m.ERROR, b"a stream has failed", []) if failed else self._value(work, [])
 
     def _do_init(self, work: Work, run_us: int, more: list[Any]) -> Generator[Wanted, Any, Outcome | None]:
         """The constructor of an actor."""

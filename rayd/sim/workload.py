@@ -1,67 +1,19 @@
 """What drivers do: seeded programs of tasks, actors, objects and groups."""
 
-from collections.abc import Callable, Generator
-from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from rayd.sim.catalogue import NAMELESS
+from rayd.sim.driver import Driver, Scenes
+from rayd.sim.name_scenes import names
 from rayd.sim.options import MS_NS
-from rayd.sim.process import ACTORS, Ask, Get, Process, Sleep, Wanted
+from rayd.sim.process import contained_in
+from rayd.sim.program import Ask, Get, Scene, Sleep
+from rayd.sim.stream_scenes import actor_streams, streams
 from rayd.wire import messages as m
 
-if TYPE_CHECKING:
-    from rayd.sim.daemon import Daemon
-    from rayd.sim.simulation import Simulation
-
-# Scenarios that a driver plays at a time.
-THREADS: Final = 2
-_PLAIN, _ONCE, _WIDE, _FREE, _DISK, _GPU, _SPREAD, _FEW = range(8)
+_PLAIN: Final = 0
+_SPREAD: Final = 6
 _LARGE: Final = 200_000
-
-Scene = Generator[Wanted, Any, None]
-
-
-class Driver(Process):
-    """A program that makes its part of the tasks, waits for each, lets go of everything and ends.
-
-    Args:
-        sim: the simulation.
-        daemon: whose client it is.
-        budget: how many tasks and calls it makes, about.
-    """
-
-    def __init__(self, sim: "Simulation", daemon: "Daemon", budget: int) -> None:
-        super().__init__(sim, daemon, "driver")
-        self.rng = Random(f"{sim.options.seed} driver {self.pid}")
-        self.budget = budget
-        self._left = THREADS
-
-    def welcomed(self) -> None:
-        for _ in range(THREADS):
-            self.run(self._play(), self._played)
-
-    def _play(self) -> Scene:
-        while self.budget > 0:
-            scene, weight = self.rng.choices(_SCENES, [weight for _, weight in _SCENES])[0]
-            count = min(self.budget, self.rng.choice(self.sim.batches))
-            self.budget -= count
-            del weight
-            yield from scene(self, count)
-            yield Sleep(self.rng.randrange(self.sim.think_ns))
-
-    def _played(self, _: Any) -> None:
-        self._left -= 1
-        if not self._left:
-            if self.held:
-                self.sim.checkers.fails("simulator", f"a driver forgets {[oid.hex() for oid in self.held]}")
-            self.sim.clock.after(MS_NS, self.leave)
-
-    def run_us(self) -> int:
-        """How long a task takes."""
-        return self.rng.choice([0, 50, 500, 2_000, 10_000, 30_000])
-
-    def task_index(self) -> int:
-        """Some sort of task."""
-        return self.rng.choice([_PLAIN, _PLAIN, _PLAIN, _ONCE, _WIDE, _FREE, _DISK, _GPU, _SPREAD, _FEW])
 
 
 def fan_out(driver: Driver, count: int) -> Scene:
@@ -136,17 +88,24 @@ def references(driver: Driver, count: int) -> Scene:
     """Results that contain references, passed on to tasks that read them."""
     refs = [driver.submit(_SPREAD, ["refs", 100, 3, _LARGE]) for _ in range(max(1, count // 2))]
     users = [driver.submit(_SPREAD, ["open", 100], inner=[ref]) for ref in refs]
+    kept: list[bytes] = []
     if driver.rng.random() < 0.5:
-        yield Get(refs)
+        results = yield Get(refs)
+        kept = [oid for kind, data in results for oid in contained_in(kind, data)[:1]]
+        for oid in kept:
+            driver.refer(oid)
     driver.sim.checkers.calls.forgives(driver, refs)
     driver.drop(*refs)
     yield Get(users)
     driver.drop(*users)
+    yield Sleep(MS_NS)
+    yield Get(kept)
+    driver.drop(*kept)
 
 
 def actors(driver: Driver, count: int) -> Scene:
     """An actor that the driver and tasks call."""
-    aid, handle = driver.create(driver.rng.randrange(len(ACTORS)))
+    aid, handle = driver.create(driver.rng.randrange(NAMELESS))
     if driver.rng.random() < 0.3:
         yield Get([handle])
     refs: list[bytes] = []
@@ -159,16 +118,15 @@ def actors(driver: Driver, count: int) -> Scene:
                 driver.call(aid, driver.rng.randrange(2), run_us, refs[-1:] if driver.rng.random() < 0.1 else [])
             )
         if driver.rng.random() < 0.02:
-            driver.sim.checkers.harm("worker")
-            driver.say((m.KILL, aid, driver.rng.random() < 0.5))
+            driver.kill(aid, no_restart=driver.rng.random() < 0.5)
         if driver.rng.random() < 0.1:
             yield Sleep(driver.rng.randrange(20 * MS_NS))
     if driver.rng.random() < 0.5:
-        driver.drop(handle)
+        driver.let_go(aid)
         yield Get(refs)
     else:
         yield Get(refs)
-        driver.drop(handle)
+        driver.let_go(aid)
     driver.drop(*refs)
 
 
@@ -176,12 +134,9 @@ def cancels(driver: Driver, count: int) -> Scene:
     """Tasks that are cancelled, before or while they run."""
     refs = [driver.submit(driver.task_index(), ["run", driver.run_us(), 0]) for _ in range(count)]
     yield Sleep(driver.rng.randrange(20 * MS_NS))
-    driver.sim.checkers.harm("cancel")
     for ref in refs:
         if driver.rng.random() < 0.5:
-            force = driver.rng.random() < 0.3
-            driver.sim.checkers.harm("worker")
-            driver.say((m.CANCEL, ref, force, driver.rng.random() < 0.5))
+            driver.cancel(ref, force=driver.rng.random() < 0.3, recursive=driver.rng.random() < 0.5)
     yield Get(refs)
     driver.drop(*refs)
 
@@ -204,14 +159,13 @@ def group(driver: Driver, count: int) -> Scene:
     refs = [driver.submit(_PLAIN, ["run", driver.run_us(), 0], **place) for _ in range(count)]
     if driver.rng.random() < 0.7:
         yield Get(refs)
-    driver.sim.checkers.harm("group")
-    driver.sim.checkers.harm("worker")
+    driver.sim.checkers.causes.removes(gid)
     yield Ask(lambda req: (m.RPC, req, "group_remove", {"group_id": gid}))
     yield Get(refs)
     driver.drop(ready, *refs)
 
 
-_SCENES: Final[list[tuple[Callable[[Driver, int], Scene], int]]] = [
+SCENES: Final[Scenes] = [
     (fan_out, 6),
     (mixture, 4),
     (chain, 2),
@@ -221,4 +175,7 @@ _SCENES: Final[list[tuple[Callable[[Driver, int], Scene], int]]] = [
     (actors, 5),
     (cancels, 1),
     (group, 1),
+    (streams, 3),
+    (actor_streams, 1),
+    (names, 4),
 ]

@@ -9,7 +9,7 @@ from rayd.sim.simulation import Simulation
 @pytest.mark.parametrize("seed", range(20))
 def test_a_small_cluster_with_faults_does_what_it_must(seed: int) -> None:
     report = Simulation(Options(seed=seed, nodes=4, tasks=300, encoded=True, check_every=5)).run()
-    assert report.outcomes["value"] > 100
+    assert report.outcomes["value"] > 50
 
 
 @pytest.mark.parametrize("seed", range(100, 103))

@@ -280,3 +280,25 @@ def test_an_actor_on_a_node_that_is_not_heard_begins_anew_only_when_that_node_mu
     net.pass_ms(2_000)
     settle(net)
     assert actor.worker is not None or actor.host is not None
+
+
+def test_a_detached_actor_is_started_again_when_its_host_dies_after_its_driver_has_gone(net: Net) -> None:
+    """Found by the simulator: it was ended instead, as if nobody wanted it any more."""
+    home, host = at(net, 0), at(net, 1)
+    driver = home.clients[1].peer
+    options = {"detached": True, "actor_name": "service", "max_restarts": -1}
+    aid = driver.create(driver.actor_class(node=host.world.node.state.node_id, soft=True, **options))
+    settle(net)
+    host.world.worker_with(creation(aid)).run(b"")
+    settle(net)
+    actor = home.world.node.actors.by_id[aid]
+    assert actor.host is not None
+    del home.clients[1]
+    driver.leave()
+    settle(net)
+    assert actor.host is not None
+    net.kill(host.world.node.neighbours.cluster.me.address)
+    settle(net)
+    assert actor.fault is None
+    assert home.world.node.directory.find(actor.namespace, "service") == aid
+    assert actor.worker is not None or actor.host is not None
