@@ -412,8 +412,9 @@ class Actors:
 
     def end(self, actor: Actor, why: str, fate: str) -> None:
         """It cannot go on, for a reason in words; ``fate`` is that of its worker."""
-        self._kill(actor, fate)
-        self.die(actor, died(actor, why))
+        if actor.state is not ActorState.DEAD:
+            self._kill(actor, fate)
+            self.die(actor, died(actor, why))
 
     def _evict(self, actor: Actor, why: str) -> None:
         """A guest cannot stay; whether it goes on elsewhere is not decided here."""

@@ -109,6 +109,8 @@ class HereForOthers:
         self._leave(actor, DEAD if final else LOST, why, mailed, unread)
 
     def _leave(self, actor: Actor, state: int, why: dict[str, Any], mailed: list[Task], unread: list[bytes]) -> None:
+        if self.actors.by_id.get(actor.aid) is not actor:
+            return  # the end of another one was its own: with that their job was over
         waiting = [*actor.queue, *actor.stalled]
         unbegun = [*unread, *(task.tid for task in waiting)]
         del self.actors.by_id[actor.aid]

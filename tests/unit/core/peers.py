@@ -150,8 +150,9 @@ class Peer:
         return key
 
     def _nonce(self, size: int) -> bytes:
-        """The number of its node, and what tells it from others there."""
-        return self.world.node.state.number.to_bytes(2, "big") + self.conn.to_bytes(size, "big")
+        """The number of its node, and what tells it from others there, in the life of a former head too."""
+        own = self.world.life << 32 | self.conn
+        return self.world.node.state.number.to_bytes(2, "big") + own.to_bytes(size, "big")
 
     def new_tid(self) -> bytes:
         """A task id that only this process draws."""

@@ -50,3 +50,9 @@ def test_an_actor_that_is_dead_and_forgotten_at_home_is_nobodys_to_tell_of() -> 
 def test_what_waits_for_the_end_of_a_job_is_not_sent_away_for_it() -> None:
     """The seed that found it: a call that failed with its job made a task ready, whose turn was another node's."""
     play_net(7121, steps=300)
+
+
+@pytest.mark.parametrize("shape", [(3005, 400, 3, 1, 1, 1), (4071, 300, 4, 1, 3, 1)])
+def test_a_guest_that_ends_with_another_one_does_not_end_twice(shape: tuple[int, ...]) -> None:
+    """Seeds that found it: with one of two guests of a node their job was over, and the other one."""
+    play_net(*shape)

@@ -68,6 +68,7 @@ class World:
         address: str = ADDRESS,
         life: int = 0,
     ) -> None:
+        self.life = life
         self.effects = Effects()
         self.arena = Arena(store_bytes)
         self.memory = bytearray(store_bytes)
