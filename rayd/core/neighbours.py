@@ -235,9 +235,11 @@ class Neighbours:
 
     def hold(self, conn: Conn, oids: list[bytes]) -> None:
         """A process here has learned of objects in a way that this node has not: ask their homes."""
+        channel = self.channels.by_conn.get(conn.conn)
+        asking = channel.member.number if channel is not None else -1  # it knows no more than this node
         for oid in oids:
             member = self.cluster.members.get(home_of(oid))
-            if oid in self.state.objects.entries or member is None or member.number == self.state.number:
+            if oid in self.state.objects.entries or member is None or member.number in (self.state.number, asking):
                 continue
             if member.alive and conn.job in self.state.jobs:
                 self.foreign.introduce(self.channels.to(conn.job, member).conn, [oid])

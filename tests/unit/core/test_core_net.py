@@ -56,3 +56,8 @@ def test_what_waits_for_the_end_of_a_job_is_not_sent_away_for_it() -> None:
 def test_a_guest_that_ends_with_another_one_does_not_end_twice(shape: tuple[int, ...]) -> None:
     """Seeds that found it: with one of two guests of a node their job was over, and the other one."""
     play_net(*shape)
+
+
+def test_two_nodes_that_have_lost_an_object_do_not_ask_each_other_for_it() -> None:
+    """The seed that found it: its job was over at one of them; the other one, its home, had a reference of another job."""
+    play_net(3104, steps=400, nodes=3, deaths=1, drains=1)
