@@ -159,7 +159,12 @@ class Naming:
         self.state.effects.sends[self.cluster.head_conn].append((RPC, req, method, params))
 
     def ask_again(self) -> None:
-        """The head is back: what it has not answered is asked once more, in order."""
+        """The head is back: what it has not answered is asked once more, in order. And it hears whose names are still
+        had: it may have begun anew with some that it could not strike from its journal.
+        """
+        actors = self.actors.by_id.values()
+        had = [actor.aid for actor in actors if actor.name and not actor.home and actor.state is not ActorState.DEAD]
+        self._send(0, "names_had", {"actor_ids": had})  # nobody waits for the answer
         for req, (method, params, _) in self._asked.items():
             self._send(req, method, {**params, "again": True})
 
@@ -172,6 +177,14 @@ class Naming:
     def drop(self, params: dict[str, Any]) -> tuple[bool, Any]:
         """In the head: another node's actor has died."""
         self._forget(params["actor_id"])
+        return True, None
+
+    def had(self, conn: Conn, params: dict[str, Any]) -> tuple[bool, Any]:
+        """In the head: these are all the actors with names that a node has."""
+        member, had = self.cluster.member_of(conn.conn), dict.fromkeys(params["actor_ids"])
+        for aid in self.directory.far():
+            if member is not None and home_of_actor(aid) == member.number and aid not in had:
+                self._forget(aid)
         return True, None
 
     def _forget(self, aid: bytes) -> None:
