@@ -60,10 +60,7 @@ class Actors:
     # ---- creation ----------------------------------------------------------------------------------------------------
 
     def create(self, conn: Conn, message: Any, spec: Spec, namespace: str, *, waits: bool = False) -> Actor:
-        """CREATE: the caller has checked the name, or (``waits``) calls ``named`` when it has.
-
-        Calls are for who has a name before its creator knows that: the head may tell others at the same moment.
-        """
+        """CREATE: the caller has checked the name, or (``waits``) asks the head about it."""
         _, _, aid, _, args, args_oid, deps, contained = message
         check_arguments(self.state.objects, args_oid, deps, contained)
         if aid in self.by_id:
@@ -83,12 +80,6 @@ class Actors:
         if creation.missing == 0:
             self.place_soon(actor)
         return actor
-
-    def named(self, actor: Actor) -> None:
-        """The name of an actor that waits for it is its own."""
-        actor.unnamed = False
-        if actor.creation.missing == 0:
-            self.place_soon(actor)
 
     def add(self, aid: bytes, creation: Task, namespace: str) -> Actor:
         """Know an actor from now on, whose constructor is a task of this node."""

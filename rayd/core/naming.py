@@ -66,6 +66,7 @@ class Naming:
         if name and not self.cluster.is_head:
             info = {"actor_id": message[2], "meta": spec.options.get("meta", b""), "name": name}
             asked = {"namespace": namespace, "name": name, "info": info, "title": spec.name}
+            # It can be called from now on: the head tells others of it as soon as this node.
             actor = self.actors.create(conn, message, spec, self.state.jobs[conn.job].namespace, waits=True)
             self.ask("name_take", asked, lambda ok, value: self._granted(conn, req, actor, ok, value))
             return
@@ -101,7 +102,9 @@ class Naming:
         elif lives:
             self.directory.register(actor)
             self.on_create(actor)
-            self.actors.named(actor)
+            actor.unnamed = False
+            if actor.creation.missing == 0:
+                self.actors.place_soon(actor)
         if conn.conn in self.state.conns:
             self._reply(conn, req, ok or bool(exists), value["holder"] if exists else value)
 

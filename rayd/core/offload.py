@@ -90,10 +90,10 @@ class Offload:
         return spec.rooms
 
     def _numbers(self, spec: Spec) -> Iterable[int]:
-        """Other nodes that a spec accepts, in order."""
-        if spec.nodes is None:
-            return [member.number for member in self.cluster.others()]
-        return [number for number in spec.nodes if number != self.state.number]
+        """Other nodes that a spec accepts, those after this one first, so that not all nodes turn to the same ones."""
+        mine = self.state.number
+        numbers = [other.number for other in self.cluster.others()] if spec.nodes is None else spec.nodes
+        return sorted((number for number in numbers if number != mine), key=lambda number: (number < mine, number))
 
     def _room_at(self, spec: Spec, number: int) -> int:
         member = self.cluster.members.get(number)
@@ -138,6 +138,7 @@ class Offload:
         """One node after the other, of those that have room."""
         spec = task.spec
         rooms = self._rooms(spec)
+        rooms.look_further()
         mine = fitting(spec.sources, spec.demand) is not None
         while rooms.open or mine:
             number = self.cluster.next_in_turn(spec.cid, rooms.open, mine)
