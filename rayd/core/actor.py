@@ -1,15 +1,14 @@
 """Actors of one node: mailboxes, creation, restart, death.
 
-Life: PENDING (its arguments or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE -> [RESTARTING
--> STARTING ...] -> DEAD.
+Life: PENDING (its arguments, its name or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE ->
+[RESTARTING -> STARTING ...] -> DEAD.
 
 Rules
 * Calls of one caller reach the worker in the order they were made; a call that waits for an argument holds back that
   caller's later calls (unless the actor runs out of order), never those of others.
 * The actor's object (``ids.actor_object_id``) is held by its handles; when the last goes, the actor finishes what it
   has and ends.
-* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read was never begun
-  and is mailed again.
+* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read is mailed again.
 """
 
 from collections.abc import Callable, Container, Sequence
