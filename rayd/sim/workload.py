@@ -14,8 +14,6 @@ from rayd.wire import messages as m
 _PLAIN: Final = 0
 _SPREAD: Final = 6
 _LARGE: Final = 200_000
-# So large that who wants it asks first where to get it (``rayd.core.sharing``).
-_HUGE: Final = 9 << 20
 
 
 def fan_out(driver: Driver, count: int) -> Scene:
@@ -53,13 +51,12 @@ def chain(driver: Driver, count: int) -> Scene:
 def large(driver: Driver, count: int) -> Scene:
     """Large objects that tasks make or the driver puts, and tasks that take some of them."""
     refs = []
-    size = driver.rng.choice([_LARGE, _LARGE, _LARGE, _HUGE])
     for _ in range(max(1, count // 3)):
         if driver.rng.random() < 0.3:
-            oid = yield from driver.store(size)
+            oid = yield from driver.store(_LARGE)
             refs += [oid] if oid else []
         else:
-            refs.append(driver.submit(driver.task_index(), ["run", driver.run_us(), size]))
+            refs.append(driver.submit(driver.task_index(), ["run", driver.run_us(), _LARGE]))
     users = []
     for _ in range(count - len(refs)):
         taken = driver.rng.sample(refs, min(len(refs), 3))
