@@ -1,15 +1,14 @@
 """Actors of one node: mailboxes, creation, restart, death.
 
-Life: PENDING (its arguments or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE -> [RESTARTING
--> STARTING ...] -> DEAD.
+Life: PENDING (its arguments, its name or a place are missing) -> STARTING (its worker runs ``__init__``) -> ALIVE ->
+[RESTARTING -> STARTING ...] -> DEAD.
 
 Rules
 * Calls of one caller reach the worker in the order they were made; a call that waits for an argument holds back that
   caller's later calls (unless the actor runs out of order), never those of others.
 * The actor's object (``ids.actor_object_id``) is held by its handles; when the last goes, the actor finishes what it
   has and ends.
-* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read was never begun
-  and is mailed again.
+* A call that a dead worker had read fails, or runs again when its retries allow; one it had not read is mailed again.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -60,10 +59,7 @@ class Actors:
     # ---- creation ----------------------------------------------------------------------------------------------------
 
     def create(self, conn: Conn, message: Any, spec: Spec, namespace: str, *, waits: bool = False) -> Actor:
-        """CREATE: the caller has checked the name, or (``waits``) calls ``named`` when it has.
-
-        Calls are for who has a name before its creator knows that: the head may tell others at the same moment.
-        """
+        """CREATE: the caller has checked the name, or (``waits``) asks the head about it."""
         _, _, aid, _, args, args_oid, deps, contained = message
         check_arguments(self.state.objects, args_oid, deps, contained)
         if aid in self.by_id:
@@ -83,12 +79,6 @@ class Actors:
         if creation.missing == 0:
             self.place_soon(actor)
         return actor
-
-    def named(self, actor: Actor) -> None:
-        """The name of an actor that waits for it is its own."""
-        actor.unnamed = False
-        if actor.creation.missing == 0:
-            self.place_soon(actor)
 
     def add(self, aid: bytes, creation: Task, namespace: str) -> Actor:
         """Know an actor from now on, whose constructor is a task of this node."""

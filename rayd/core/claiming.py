@@ -71,7 +71,7 @@ class Claiming:
     def overflow(self, spec: Spec) -> None:
         """Nobody has room for what is queued of a spec."""
         offload = self.offload
-        if not self._is_late(spec.waits_since) or not offload.may_leave(spec) or offload.runs_elsewhere(spec):
+        if not self._is_late(spec.waits_since) or offload.runs_elsewhere(spec) or not offload.may_leave(spec):
             return
         if offload.first(spec) is not None:
             self._ask(spec, spec.demand)

@@ -66,6 +66,7 @@ class Naming:
         if name and not self.cluster.is_head:
             info = {"actor_id": message[2], "meta": spec.options.get("meta", b""), "name": name}
             asked = {"namespace": namespace, "name": name, "info": info, "title": spec.name}
+            # It can be called from now on: the head tells others of it as soon as this node.
             actor = self.actors.create(conn, message, spec, self.state.jobs[conn.job].namespace, waits=True)
             self.ask("name_take", asked, lambda ok, value: self._granted(conn, req, actor, ok, value))
             return
@@ -101,7 +102,9 @@ class Naming:
         elif lives:
             self.directory.register(actor)
             self.on_create(actor)
-            self.actors.named(actor)
+            actor.unnamed = False
+            if actor.creation.missing == 0:
+                self.actors.place_soon(actor)
         if conn.conn in self.state.conns:
             self._reply(conn, req, ok or bool(exists), value["holder"] if exists else value)
 
@@ -159,7 +162,12 @@ class Naming:
         self.state.effects.sends[self.cluster.head_conn].append((RPC, req, method, params))
 
     def ask_again(self) -> None:
-        """The head is back: what it has not answered is asked once more, in order."""
+        """The head is back: what it has not answered is asked once more, in order. And it hears whose names are still
+        had: it may have begun anew with some that it could not strike from its journal.
+        """
+        actors = self.actors.by_id.values()
+        had = [actor.aid for actor in actors if actor.name and not actor.home and actor.state is not ActorState.DEAD]
+        self._send(0, "names_had", {"actor_ids": had})  # nobody waits for the answer
         for req, (method, params, _) in self._asked.items():
             self._send(req, method, {**params, "again": True})
 
@@ -172,6 +180,14 @@ class Naming:
     def drop(self, params: dict[str, Any]) -> tuple[bool, Any]:
         """In the head: another node's actor has died."""
         self._forget(params["actor_id"])
+        return True, None
+
+    def had(self, conn: Conn, params: dict[str, Any]) -> tuple[bool, Any]:
+        """In the head: these are all the actors with names that a node has."""
+        member, had = self.cluster.member_of(conn.conn), dict.fromkeys(params["actor_ids"])
+        for aid in self.directory.far():
+            if member is not None and home_of_actor(aid) == member.number and aid not in had:
+                self._forget(aid)
         return True, None
 
     def _forget(self, aid: bytes) -> None:

@@ -107,6 +107,7 @@ class Node:
         )
         self.queries.methods.update(self.key_value.methods())
         self.queries.methods["name_take"] = lambda conn, params: self.naming.take(params)
+        self.queries.methods["names_had"] = self.naming.had
         self.queries.methods["name_drop"] = lambda conn, params: self.naming.drop(params)
         self.neighbours.cluster.load = self.queries.load
         self.queries.waits_for = self.draining.waits_for

@@ -53,7 +53,7 @@ class Offload:
         self.on_results: Callable[[Task], None] = lambda task: None
         # Calls of processes here that were sent away and came back: who is to hear of the result, and how they went.
         self._own: dict[bytes, tuple[int, Channel]] = {}
-        self._counts: dict[tuple[int, int], int] = {}
+        self._counts: dict[int, dict[int, int]] = {}  # how many tasks of a spec, by its number, a node has from us
 
     # ---- handing out -------------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Offload:
 
     def runs_elsewhere(self, spec: Spec) -> bool:
         """Whether some other node has tasks of a spec from us."""
-        return any(cid == spec.cid for cid, _ in self._counts)
+        return spec.cid in self._counts
 
     def _rooms(self, spec: Spec) -> Rooms:
         """Where there is room for tasks of a spec, up to date."""
@@ -109,10 +109,10 @@ class Offload:
         return spec.rooms
 
     def _numbers(self, spec: Spec) -> Iterable[int]:
-        """Other nodes that a spec accepts, in order."""
-        if spec.nodes is None:
-            return [member.number for member in self.cluster.others()]
-        return [number for number in spec.nodes if number != self.state.number]
+        """Other nodes that a spec accepts, those after this one first, so that not all nodes turn to the same ones."""
+        mine = self.state.number
+        numbers = [other.number for other in self.cluster.others()] if spec.nodes is None else spec.nodes
+        return sorted((number for number in numbers if number != mine), key=lambda number: (number < mine, number))
 
     def _room_at(self, spec: Spec, number: int) -> int:
         member = self.cluster.members.get(number)
@@ -138,7 +138,8 @@ class Offload:
         """How many more tasks of a spec a node may have from us."""
         if spec.cid in member.refused or not member.takes_work:
             return 0
-        held = self._counts.get((spec.cid, member.number), 0)
+        counts = self._counts.get(spec.cid)
+        held = counts.get(member.number, 0) if counts is not None else 0
         total = self._total(spec, member)
         if not total:
             return 0
@@ -157,6 +158,7 @@ class Offload:
         """One node after the other, of those that have room."""
         spec = task.spec
         rooms = self._rooms(spec)
+        rooms.look_further()
         mine = self.state.claims.fitting(spec.cid, spec.sources, spec.demand) is not None
         while rooms.open or mine:
             number = self.cluster.next_in_turn(spec.cid, rooms.open, mine)
@@ -201,8 +203,8 @@ class Offload:
     def _count_out(self, task: Task, channel: Channel) -> None:
         channel.tasks[task.tid] = task
         self.out[task.tid] = channel
-        key = (task.spec.cid, channel.member.number)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        counts = self._counts.setdefault(task.spec.cid, {})
+        counts[channel.member.number] = counts.get(channel.member.number, 0) + 1
         if task.spec.rooms is not None:
             task.spec.rooms.stale[channel.member.number] = None
 
@@ -212,10 +214,12 @@ class Offload:
         if task is None:
             return None
         del self.out[tid]
-        key = (task.spec.cid, channel.member.number)
-        self._counts[key] -= 1
-        if not self._counts[key]:
-            del self._counts[key]
+        number, counts = channel.member.number, self._counts[task.spec.cid]
+        counts[number] -= 1
+        if not counts[number]:
+            del counts[number]
+            if not counts:
+                del self._counts[task.spec.cid]
         if task.spec.rooms is not None:
             task.spec.rooms.stale[channel.member.number] = None
         self.state.dirty = True
@@ -445,11 +449,12 @@ class Offload:
         for tid, channel in self.out.items():
             assert tid in channel.tasks, f"the task {tid.hex()} is nowhere"
         assert sum(len(channel.tasks) for channel in self.channels.by_conn.values()) == len(self.out)
-        assert sum(self._counts.values()) == len(self.out), "tasks elsewhere are miscounted"
+        there = sum(sum(counts.values()) for counts in self._counts.values())
+        assert there == len(self.out), "tasks elsewhere are miscounted"
         for spec in self.state.specs.values():
             rooms = spec.rooms
             for number in self._numbers(spec) if rooms is not None else ():
-                idle = (spec.cid, number) not in self._counts  # who has something of it reports soon
+                idle = number not in self._counts.get(spec.cid, ())  # who has something of it reports soon
                 assert rooms is None or not idle or not rooms.overlooks(number), f"{spec.name} overlooks {number}"
         assert not self._own.keys() & self.out.keys(), "a call is both here and elsewhere"
 

@@ -22,7 +22,7 @@ _LOOKING: Final = frozenset(
 # What concerns everybody's work, not only the client's own.
 RULING: Final = frozenset({"drain", "stop"})
 # What only other nodes ask: of their clients' behalf, and for any job.
-OF_NODES: Final = frozenset({"group_notice", "groups_end", "name_drop", "name_take"})
+OF_NODES: Final = frozenset({"group_notice", "groups_end", "name_drop", "name_take", "names_had"})
 
 
 def refusal(scope: str, method: str) -> Fault | None:

@@ -2,7 +2,8 @@
 
 To look at a thousand nodes for every task that is handed out, or whenever one has finished something, would take most
 of the time of a node that hands them out. So what was found is kept, and only those are looked at again of which
-something was heard, or which were given something or have finished it.
+something was heard, or which were given something or have finished it. And no more are looked at than are needed,
+``AT_A_TIME`` of them.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rayd.core.news import News
     from rayd.core.task import Spec
 
+# Of so many nodes those with the most room come first, then come the next ones.
+AT_A_TIME: Final = 64
 # The heap may have so many times as many places as there are nodes with room, before it is made anew.
 _SLACK: Final = 4
 
@@ -30,7 +33,7 @@ class Rooms:
         stale: nodes that were given something, or have finished it, since they were looked at.
     """
 
-    __slots__ = ("_heap", "_measure", "_news", "_nodes", "_seen", "_spec", "open", "stale")
+    __slots__ = ("_heap", "_measure", "_news", "_nodes", "_seen", "_spec", "_unseen", "open", "stale")
 
     def __init__(self, spec: "Spec", measure: Callable[[int], int], news: "News") -> None:
         self._spec = spec
@@ -39,6 +42,7 @@ class Rooms:
         self.open: dict[int, int] = {}
         self.stale: dict[int, None] = {}
         self._heap: list[tuple[int, int]] = []  # (-room, number); what ``open`` does not say any more is void
+        self._unseen: list[int] = []  # nobody has looked at these yet; the next one last
         self._nodes: dict[int, None] | None = {}  # what the spec accepted when all were looked at
         self._seen = 0
 
@@ -49,10 +53,10 @@ class Rooms:
         those that have nothing of it had room before. When it shrinks, that is seen before any room is used.
 
         Args:
-            all_numbers: gives all nodes that the spec accepts.
+            all_numbers: gives all nodes that the spec accepts, those to be looked at first at the beginning.
         """
         if self._nodes is not self._spec.nodes:
-            self._look_at_all(all_numbers())
+            self._begin_anew(all_numbers())
             return
         again, self.stale = self.stale, {}
         again.update(dict.fromkeys(self._news.since(self._seen)))
@@ -60,14 +64,21 @@ class Rooms:
         for number in again:
             self.look(number)
 
-    def _look_at_all(self, numbers: Iterable[int]) -> None:
-        found = ((number, self._measure(number)) for number in numbers)
-        self.open = {number: room for number, room in found if room > 0}
-        self._heap = [(-room, number) for number, room in self.open.items()]
-        heapify(self._heap)
+    def _begin_anew(self, numbers: Iterable[int]) -> None:
+        self._unseen = list(numbers)[::-1]
+        self._nodes, self._seen = self._spec.nodes, self._news.count
+        self._heap.clear()
+        self.open.clear()
         self.stale.clear()
-        self._nodes = self._spec.nodes
-        self._seen = self._news.count
+
+    def look_further(self, count: int = 0) -> None:
+        """Look at so many nodes that nobody has looked at yet, or (0) at all of them, but not at those that are looked
+        at again anyway.
+        """
+        for _ in range(min(count or len(self._unseen), len(self._unseen))):
+            number = self._unseen.pop()
+            if number not in self.stale:
+                self.look(number)
 
     def look(self, number: int) -> int:
         """Look at one node; returns the room there."""
@@ -84,12 +95,16 @@ class Rooms:
 
     def overlooks(self, number: int) -> bool:
         """Whether a node has room that neither is known nor would be found by ``refresh``."""
-        known = number in self.open or number in self.stale or number in self._news.since(self._seen)
+        known = number in self.open or number in self.stale or number in self._unseen
+        known = known or number in self._news.since(self._seen)
         return not known and self._nodes is self._spec.nodes and self._measure(number) > 0
 
     def take_most(self) -> tuple[int, int]:
         """The node with the most room, and how much; (-1, 0) if none has any. Not given again before ``refresh``."""
-        while self._heap:
+        while self._heap or self._unseen:
+            if not self._heap:
+                self.look_further(AT_A_TIME)
+                continue
             room, number = heappop(self._heap)
             if self.open.get(number) != -room:
                 continue

@@ -85,6 +85,7 @@ class Daemon:
         self.workers: dict[int, WorkerProcess] = {}
         self.transfers: dict[int, Transfer] = {}
         self.steps = 0
+        self._bulk: dict[int, None] = {}
         self.joined = False
         self._next_conn = 1
         self._alarm: Alarm | None = None
@@ -222,8 +223,7 @@ class Daemon:
                 if effect.number in self.transfers:
                     self.transfers[effect.number].stop()
             case does.SendPart():
-                part = self.memory.get(effect.offset, b"")
-                self.clock.after(effect.size * US_NS // BYTES_PER_US, self._send_part, effect, part)
+                self._send_part(effect)
             case does.CloseConnection():
                 party = self.parties.get(effect.conn)
                 if party is not None:
@@ -241,7 +241,15 @@ class Daemon:
                     self._stopping = True
                     self.clock.after(0, self.host.stop, effect.reason)
 
-    def _send_part(self, effect: does.SendPart, before: bytes) -> None:
+    def _send_part(self, effect: does.SendPart) -> None:
+        """Other nodes are sent what lies in the store while it is sent, programs elsewhere a copy of it."""
+        part, party = self.memory.get(effect.offset, b""), self.parties.get(effect.conn)
+        if effect.conn in self._bulk:
+            self.clock.after(effect.size * US_NS // BYTES_PER_US, self._stream_part, effect, part)
+        elif party is not None:
+            party.send([(DATA, effect.req, part)])
+
+    def _stream_part(self, effect: does.SendPart, before: bytes) -> None:
         """Bytes that have been freed on the way are garbage."""
         party = self.parties.get(effect.conn)
         if party is not None and self.alive:
@@ -291,6 +299,8 @@ class Daemon:
         """Another machine has connected and introduced itself."""
         conn = self.new_conn()
         self.parties[conn] = self._link(conn, end, stands=True)
+        if kind == "bulk":
+            self._bulk[conn] = None
         self.feed(Connected(conn, kind, info))
 
     def new_conn(self) -> int:

@@ -75,7 +75,7 @@ class RemoteDriver(Driver):
             return super().take_item(oid, kind, data)
         self._requests += 1
         self._reads[self._requests] = oid
-        self.say((m.READ, self._requests, oid, 0, data[1]))
+        self.say((m.READ, self._requests, oid, 0, min(data[1], m.PART_BYTES_MAX)))  # the rest says nothing more
         return False
 
     def _has_read(self, req: int, kind: int, data: Any) -> None:

@@ -302,3 +302,24 @@ def test_a_detached_actor_is_started_again_when_its_host_dies_after_its_driver_h
     assert actor.fault is None
     assert home.world.node.directory.find(actor.namespace, "service") == aid
     assert actor.worker is not None or actor.host is not None
+
+
+def test_a_name_that_its_node_has_no_more_is_free_although_it_could_not_be_struck_from_the_journal(net: Net) -> None:
+    """Found by the simulator: the disk was full, then the head was killed, and the next one knew the name for ever."""
+    here = at(net, 1)
+    driver = here.clients[1].peer
+    gone, kept = (driver.create(driver.actor_class(f"C{name}", actor_name=name)) for name in ("gone", "kept"))
+    net.deliver_all()
+    rows = {key: row for key, row in net.disk.items() if key[0] == "name"}
+    assert len(rows) == 2
+    driver.send((m.KILL, gone, True))
+    net.deliver_all()
+    net.disk.update(rows)
+    net.head_dies(Random(0))
+    net.head_comes()
+    while not net.all_nodes_are_back():
+        net.pass_ms(300)
+    net.deliver_all()
+    directory = at(net, -1).world.node.directory
+    assert directory.far() == [kept]
+    assert [key for key in net.disk if key[0] == "name"] == [("name", kept)]

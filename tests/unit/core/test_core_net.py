@@ -59,5 +59,5 @@ def test_a_guest_that_ends_with_another_one_does_not_end_twice(shape: tuple[int,
 
 
 def test_two_nodes_that_have_lost_an_object_do_not_ask_each_other_for_it() -> None:
-    """The seed that found it: its job was over at one of them; the other one, its home, had a reference of another job."""
+    """The seed that found it: its job was over at one, and the other, its home, had a reference of another job."""
     play_net(3104, steps=400, nodes=3, deaths=1, drains=1)

@@ -12,7 +12,7 @@ from rayd.core.event import Connected, Received
 from rayd.core.news import News
 from rayd.core.node import Node
 from rayd.core.resources import Demand
-from rayd.core.rooms import Rooms
+from rayd.core.rooms import AT_A_TIME, Rooms
 from rayd.core.task import Spec
 from rayd.store.arena import Arena
 from rayd.wire import messages as m
@@ -38,6 +38,7 @@ class Nodes:
         """Who is looked at."""
         self.looked.clear()
         self.rooms.refresh(lambda: self.room)
+        self.rooms.look_further()
         return list(self.looked)
 
     def most(self) -> list[tuple[int, int]]:
@@ -72,6 +73,25 @@ def test_only_who_may_have_room_by_now_is_looked_at_again() -> None:
     assert nodes.refresh() == [1]
     assert nodes.most() == [(1, 4), (2, 2), (0, 1)]
     assert nodes.refresh() == [1, 2, 0], "they were given something"
+
+
+def test_no_more_nodes_are_looked_at_than_are_needed() -> None:
+    nodes = Nodes(*[1] * 1_000)
+    nodes.rooms.refresh(lambda: nodes.room)
+    assert nodes.looked == []
+    assert nodes.rooms.take_most() == (0, 1)
+    assert len(dict.fromkeys(nodes.looked)) == AT_A_TIME
+    assert not nodes.rooms.overlooks(999), "it will be looked at when the others are full"
+    assert len(nodes.most()) == 1_000
+
+
+def test_who_was_given_something_before_being_looked_at_is_not_given_more_at_once() -> None:
+    nodes = Nodes(1, 1)
+    nodes.rooms.refresh(lambda: nodes.room)
+    nodes.rooms.stale[0] = None
+    assert nodes.rooms.take_most() == (1, 1)
+    assert nodes.rooms.take_most() == (-1, 0)
+    assert nodes.most() == [(0, 1), (1, 1)]
 
 
 def test_room_that_is_gone_is_not_used() -> None:
