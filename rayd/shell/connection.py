@@ -45,37 +45,11 @@ class Speaker(asyncio.Protocol):
         self.why = ""
         self.how = ""
         self._transport: asyncio.Transport | None = None
-        self._bodies: deque[memoryview] = deque()
-        self._paused = False
 
     def send(self, messages: list[Message]) -> None:
         """Write messages in one go."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_many(messages) if len(messages) > 1 else encode(messages[0]))
-
-    def stream(self, header: Message, body: memoryview) -> None:
-        """Write a message and then bytes as they are, without a copy and no faster than the other side takes them."""
-        self._bodies.append(body)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.set_write_buffer_limits(high=2 * STREAM_STEP)
-            self._transport.write(encode(header))
-            self._go_on()
-
-    def _go_on(self) -> None:
-        while self._bodies and not self._paused and self._transport is not None and not self._transport.is_closing():
-            body = self._bodies[0]
-            if len(body) > STREAM_STEP:
-                self._bodies[0] = body[STREAM_STEP:]
-            else:
-                self._bodies.popleft()
-            self._transport.write(body[:STREAM_STEP])
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._go_on()
 
     def pending_bytes(self) -> int:
         """Bytes written that the peer has not taken yet."""
@@ -107,6 +81,9 @@ class Hub(Protocol):
 
     def received(self, connection: Speaker, messages: list[Message]) -> None:
         """Messages after the introduction; raises ProtocolError to have the connection closed."""
+
+    def sent(self, connection: "Connection") -> None:
+        """The oldest of the bodies that were to be streamed is needed no more."""
 
     def closed(self, connection: Speaker) -> None:
         """The end, once, for introduced connections only."""
@@ -147,6 +124,10 @@ class Connection(Speaker):
         self._gate = gate
         self._porter = porter
         self._framer = Framer(HELLO_BYTES_MAX if not worker else FRAME_BYTES_MAX)
+        self._bodies: deque[memoryview] = deque()
+        self._streamed = 0  # bytes of bodies that the transport was given
+        self._leaving: deque[int] = deque()  # how many those were at the end of each body that it may still need
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
@@ -220,6 +201,42 @@ class Connection(Speaker):
             self.kind = ""
             self.refuse(refusal)
         return refusal is None
+
+    def stream(self, header: Message, body: memoryview) -> None:
+        """Write a message and then bytes as they are, without a copy and no faster than the other side takes them. The
+        hub is told when they may be changed.
+        """
+        self._bodies.append(body)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=2 * STREAM_STEP)
+            self._transport.write(encode(header))
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        while self._bodies and not self._paused:
+            step = self._bodies[0][:STREAM_STEP]
+            self._streamed += len(step)
+            if len(step) < len(self._bodies[0]):
+                self._bodies[0] = self._bodies[0][STREAM_STEP:]
+            else:
+                self._bodies.popleft()
+                self._leaving.append(self._streamed)
+            self._transport.write(step)
+        waiting = self._transport.get_write_buffer_size()
+        while self._leaving and self._leaving[0] <= self._streamed - waiting:
+            self._leaving.popleft()
+            self.hub.sent(self)
+        if self._leaving and not self._bodies:
+            self._transport.set_write_buffer_limits(high=0)  # to be told when it has handed on everything
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._go_on()
 
     def refuse(self, why: Fault) -> None:
         """Say why and close."""

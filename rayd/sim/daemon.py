@@ -12,6 +12,8 @@ from rayd.core.event import (
     Fetched,
     Linked,
     Received,
+    Sent,
+    SourceFailed,
     TakenBack,
     Tick,
     WorkerExited,
@@ -211,7 +213,9 @@ class Daemon:
                 if worker is not None:
                     self.step(TakenBack(effect.worker, worker.take_back()))
             case does.Fetch():
-                self.transfers[effect.number] = Transfer(self, effect)
+                self.transfers.setdefault(effect.number, Transfer(self, effect)).come_from(effect)
+            case does.Report():
+                pass  # what comes in one piece has no parts to tell of
             case does.StopFetch():
                 if effect.number in self.transfers:
                     self.transfers[effect.number].stop()
@@ -239,6 +243,7 @@ class Daemon:
         if party is not None and self.alive:
             after = self.memory.get(effect.offset, b"")
             party.send([(DATA, effect.req, after if after == before else b"garbage")])
+            self.feed(Sent(effect.conn))
 
     def _arm(self) -> None:
         """See to it that the core gets its Tick in time; timers of a real loop count in milliseconds."""
@@ -317,7 +322,11 @@ class Daemon:
             self.workers.pop(wid, None)
             self.feed(WorkerExited(wid, cause, [], unread()))
 
-    def fetched(self, number: int, why: dict[str, Any] | None) -> None:
+    def source_failed(self, number: int, source: int, why: dict[str, Any]) -> None:
+        """A machine does not send what was asked of it."""
+        self.feed(SourceFailed(number, source, why))
+
+    def fetched(self, number: int) -> None:
         """A transfer has ended."""
         self.transfers.pop(number, None)
-        self.feed(Fetched(number, why))
+        self.feed(Fetched(number))
