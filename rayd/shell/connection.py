@@ -11,18 +11,15 @@ import socket
 import struct
 import sys
 import time
-from collections import deque
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
 from rayd.errors import NOT_PROVEN, VERSION, Fault, fault
+from rayd.shell.outflow import Outflow
 from rayd.shell.silence import notice_silence
 from rayd.wire.auth import Gate, NotProvenError
 from rayd.wire.frame import FRAME_BYTES_MAX, HELLO_BYTES_MAX, Framer, ProtocolError, encode, encode_many
 from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
 from rayd.wire.secret import JOIN, KINDS
-
-# Bytes of a store that are written at a time: other connections get their turn in between.
-STREAM_STEP: Final = 1 << 20
 
 
 class Speaker(asyncio.Protocol):
@@ -124,10 +121,7 @@ class Connection(Speaker):
         self._gate = gate
         self._porter = porter
         self._framer = Framer(HELLO_BYTES_MAX if not worker else FRAME_BYTES_MAX)
-        self._bodies: deque[memoryview] = deque()
-        self._streamed = 0  # bytes of bodies that the transport was given
-        self._leaving: deque[int] = deque()  # how many those were at the end of each body that it may still need
-        self._paused = False
+        self._outflow: Outflow | None = None  # there is one when bytes have been streamed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
@@ -203,40 +197,26 @@ class Connection(Speaker):
         return refusal is None
 
     def stream(self, header: Message, body: memoryview) -> None:
-        """Write a message and then bytes as they are, without a copy and no faster than the other side takes them. The
-        hub is told when they may be changed.
-        """
-        self._bodies.append(body)
+        """Write a message and then bytes as they are; the hub is told when those may be changed."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.set_write_buffer_limits(high=2 * STREAM_STEP)
-            self._transport.write(encode(header))
-            self._go_on()
+            if self._outflow is None:
+                self._outflow = Outflow(self._transport, lambda: self.hub.sent(self))
+            self._outflow.write(encode(header), body)
 
-    def _go_on(self) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        while self._bodies and not self._paused:
-            step = self._bodies[0][:STREAM_STEP]
-            self._streamed += len(step)
-            if len(step) < len(self._bodies[0]):
-                self._bodies[0] = self._bodies[0][STREAM_STEP:]
-            else:
-                self._bodies.popleft()
-                self._leaving.append(self._streamed)
-            self._transport.write(step)
-        waiting = self._transport.get_write_buffer_size()
-        while self._leaving and self._leaving[0] <= self._streamed - waiting:
-            self._leaving.popleft()
-            self.hub.sent(self)
-        if self._leaving and not self._bodies:
-            self._transport.set_write_buffer_limits(high=0)  # to be told when it has handed on everything
+    def send(self, messages: list[Message]) -> None:
+        """Write messages in one go, behind what is being streamed."""
+        if self._outflow is None:
+            super().send(messages)
+        else:
+            self._outflow.write(encode_many(messages))
 
     def pause_writing(self) -> None:
-        self._paused = True
+        if self._outflow is not None:
+            self._outflow.pause()
 
     def resume_writing(self) -> None:
-        self._paused = False
-        self._go_on()
+        if self._outflow is not None:
+            self._outflow.resume()
 
     def refuse(self, why: Fault) -> None:
         """Say why and close."""

@@ -31,7 +31,8 @@ PARTING: Final = Parting()
 THREADS_MAX: Final = 8
 # Connections of a transfer to a node that is its only source; to one of several it has one.
 ALONE: Final = 2
-# Parts that are asked for at a time over a connection: the next one is on its way while one is written.
+# Parts that are asked for at a time over a connection to an only source: the next one is on its way while one is
+# written. Of several sources each is asked for one: what is asked for late is less often what others get already.
 WINDOW: Final = 2
 # Connections to one node that are kept for the next object.
 KEPT_MAX: Final = 2
@@ -271,18 +272,20 @@ class Fetcher:
         return None
 
     def _receive(self, transfer: Transfer, source: Source, pipe: Pipe, parts: deque[int]) -> Fault | None:
-        """Empty ``parts``, which were claimed, and claim further ones."""
+        """Empty ``parts``, which were claimed, and claim further ones; a reason as above."""
         asked = transfer.asked
         views: deque[memoryview] = deque()
         try:
-            while parts:
+            while True:
+                window = WINDOW if len(transfer.sources) == 1 else 1
+                while len(parts) < window and (part := self._claim(transfer, source)) is not None:
+                    parts.append(part)
+                if not parts:
+                    return None
                 while len(views) < len(parts):
                     at, count = PARTING.span(asked.size, parts[len(views)])
                     views.append(self._segment.view(asked.offset + at, count, writable=True))
                     pipe.ask(asked.oid, at, views[-1])
-                if len(parts) < WINDOW and (part := self._claim(transfer, source)) is not None:
-                    parts.append(part)
-                    continue
                 why = pipe.receive(transfer.is_stopped)
                 if why is not None:
                     return why
@@ -293,7 +296,6 @@ class Fetcher:
         finally:
             for view in views:
                 view.release()
-        return None
 
     def _claim(self, transfer: Transfer, source: Source) -> int | None:
         with self._lock:

@@ -125,7 +125,8 @@ class Pipe:
     def _message(self, begun: bytes = b"") -> Message:
         """The next message, of which some bytes may have been received."""
         framer = Framer()
-        data = begun or self._stream.recv(4096)
+        data, self._extra = begun + self._extra, b""
+        data = data or self._stream.recv(4096)
         while data:
             for message in framer.feed(data):
                 return message

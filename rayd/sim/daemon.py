@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Nothing is allocated for it, so it may be as large as a real one.
 STORE_BYTES = 4 << 30
+# The large objects of the workload are worth a question.
+SHARED_FROM = 100_000
 # A refusal that honest nodes meet: one of the two was taken for dead, or has not heard yet of an end.
 _HONEST = (
     "has taken this node for dead",
@@ -81,6 +83,7 @@ class Daemon:
         facts = {"node_id": node_id, "address": host.address, "host": ip, "labels": {}}
         self.totals = {**host.resources, f"node:{ip}": 1.0}
         self.node = Node(node_id, self.totals, self.arena, self.effects, facts)
+        self.node.neighbours.foreign.pulls.shared_from = SHARED_FROM
         self.memory: dict[int, bytes] = {}
         self.parties: dict[int, Party] = {}
         self.workers: dict[int, WorkerProcess] = {}
