@@ -3,7 +3,7 @@
 A large object travels in parts, each from whoever is free to send one: a slow source sends fewer of them, and one that
 fails costs nothing but the parts that it was asked for. Of the parts that a source has, those come first that no other
 source of this node has, and otherwise any: nodes that get an object at the same time then have different parts of it
-soon, and can give them to each other.
+soon, and can give them to each other. An only source is asked for parts in a row, from some place on.
 
 Sets of parts are integers, one bit for each.
 """
@@ -39,10 +39,19 @@ class Parting(NamedTuple):
         """How many parts an object of ``size`` bytes has, at least one."""
         return max(1, -(-size // self.part_bytes(size)))
 
-    def span(self, size: int, part: int) -> tuple[int, int]:
-        """Where a part of an object of ``size`` bytes begins, and how many bytes it has."""
+    def span(self, size: int, parts: int) -> tuple[int, int]:
+        """Where parts of an object of ``size`` bytes that follow each other begin, and how many bytes they have."""
         each = self.part_bytes(size)
-        return part * each, min(each, size - part * each)
+        at = ((parts & -parts).bit_length() - 1) * each
+        return at, min(parts.bit_length() * each, size) - at
+
+    def within(self, size: int, at: int, count: int) -> int:
+        """The parts of an object of ``size`` bytes that are exactly these bytes; none if they are not whole parts."""
+        if not 0 <= at <= at + count <= size:
+            return 0
+        each = self.part_bytes(size)
+        parts = ((1 << max(1, -(-count // each))) - 1) << at // each
+        return parts if self.span(size, parts) == (at, count) else 0
 
 
 def bits(parts: Iterable[int]) -> int:
@@ -75,11 +84,12 @@ class Chunks:
         has: what each source has, by whatever names the source.
     """
 
-    __slots__ = ("_all", "_pick", "has", "here", "missing")
+    __slots__ = ("_all", "_first", "_pick", "has", "here", "missing")
 
     def __init__(self, count: int, pick: Callable[[int], int]) -> None:
         self._all = (1 << count) - 1
         self._pick = pick
+        self._first = pick(count)
         self.missing = self._all
         self.here = 0
         self.has: dict[int, int] = {}
@@ -101,28 +111,40 @@ class Chunks:
         """The parts that a source can be asked for."""
         return self.missing & self.has.get(source, 0)
 
-    def claim(self, source: int) -> int | None:
-        """The part that a source is asked for next; None if it has nothing that is missing."""
+    def claim(self, source: int, most: int = 1) -> int:
+        """The parts that a source is asked for next, which follow each other; none if it has nothing that is missing.
+
+        Args:
+            most: how many they are at most.
+        """
         useful = self.useful(source)
         if not useful:
-            return None
+            return 0
         elsewhere = 0
         for other, parts in self.has.items():
             if other != source and parts != self._all:
                 elsewhere |= parts
-        part = self._any_of(useful & ~elsewhere or useful)
-        self.missing &= ~(1 << part)
-        return part
+        useful = useful & ~elsewhere or useful
+        part = claimed = self._in_turn(useful) if len(self.has) == 1 else self._any_of(useful)
+        while claimed.bit_count() < most and (part := part << 1) & useful:
+            claimed |= part
+        self.missing &= ~claimed
+        return claimed
+
+    def _in_turn(self, parts: int) -> int:
+        """The next one, from another place on each node on."""
+        later = parts >> self._first << self._first
+        return (later or parts) & -(later or parts)
 
     def _any_of(self, parts: int) -> int:
         for _ in range(self._pick(parts.bit_count())):
             parts &= parts - 1
-        return (parts & -parts).bit_length() - 1
+        return parts & -parts
 
-    def arrived(self, part: int) -> None:
+    def arrived(self, parts: int) -> None:
         """What was claimed is here."""
-        self.here |= 1 << part
+        self.here |= parts
 
-    def give_up(self, part: int) -> None:
+    def give_up(self, parts: int) -> None:
         """What was claimed does not come from there."""
-        self.missing |= 1 << part
+        self.missing |= parts

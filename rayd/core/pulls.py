@@ -164,13 +164,12 @@ class Pulls:
                 self.state.effects.others.append(Report(pull.number))
 
     def place_of(self, oid: bytes, at: int, size: int) -> int | None:
-        """Where an object begins of which this part has come; None if it has not."""
+        """Where an object begins of which these bytes have come, whole parts; None if it has not."""
         pull = self._by_oid.get(oid)
         if pull is None:
             return None
-        part = max(at, 0) // self.parting.part_bytes(pull.size)
-        asked_whole = (at, size) == self.parting.span(pull.size, part)
-        return pull.offset if asked_whole and pull.here >> part & 1 else None
+        parts = self.parting.within(pull.size, at, size)
+        return pull.offset if parts and pull.here & parts == parts else None
 
     # ---- what becomes of them ----------------------------------------------------------------------------------------
 

@@ -34,6 +34,10 @@ ALONE: Final = 2
 # Parts that are asked for at a time over a connection to an only source: the next one is on its way while one is
 # written. Of several sources each is asked for one: what is asked for late is less often what others get already.
 WINDOW: Final = 2
+# A question is for as many parts as come in this time, in seconds, at least one: it is not worth asking more often.
+QUESTION_S: Final = 0.04
+# And for no more than one of so many parts of what is missing, so that all connections end at about the same time.
+SHARE: Final = 2
 # Connections to one node that are kept for the next object.
 KEPT_MAX: Final = 2
 # A source that brings nothing for so long, while another one has nothing left to do, is given up, in seconds.
@@ -251,8 +255,8 @@ class Fetcher:
 
     def _bring(self, transfer: Transfer, source: Source) -> Fault | None:
         """Parts from one source, as long as it has some that are missing; the reason if it has not what was said."""
-        while (first := self._claim(transfer, source)) is not None:
-            parts = deque([first])
+        while claimed := self._claim(transfer, source, 1):
+            parts = deque([claimed])
             pipe: Pipe | None = None
             try:
                 pipe = self._take(transfer, source)
@@ -263,8 +267,8 @@ class Fetcher:
                 raise
             finally:
                 with self._lock:
-                    for part in parts:
-                        transfer.chunks.give_up(part)
+                    for claimed in parts:
+                        transfer.chunks.give_up(claimed)
                 if pipe is not None:
                     self._put_away(transfer, source, pipe)
             if why is not None:
@@ -274,12 +278,15 @@ class Fetcher:
     def _receive(self, transfer: Transfer, source: Source, pipe: Pipe, parts: deque[int]) -> Fault | None:
         """Empty ``parts``, which were claimed, and claim further ones; a reason as above."""
         asked = transfer.asked
+        each = PARTING.part_bytes(asked.size)
         views: deque[memoryview] = deque()
         try:
             while True:
                 window = WINDOW if len(transfer.sources) == 1 else 1
-                while len(parts) < window and (part := self._claim(transfer, source)) is not None:
-                    parts.append(part)
+                left = transfer.chunks.missing.bit_count() // SHARE
+                most = min(int(pipe.rate * QUESTION_S / each), left) or 1
+                while len(parts) < window and (claimed := self._claim(transfer, source, most)):
+                    parts.append(claimed)
                 if not parts:
                     return None
                 while len(views) < len(parts):
@@ -297,9 +304,9 @@ class Fetcher:
             for view in views:
                 view.release()
 
-    def _claim(self, transfer: Transfer, source: Source) -> int | None:
+    def _claim(self, transfer: Transfer, source: Source, most: int) -> int:
         with self._lock:
-            return None if transfer.stopped or source.failed else transfer.chunks.claim(source.number)
+            return 0 if transfer.stopped or source.failed else transfer.chunks.claim(source.number, most)
 
     def _has_news(self, transfer: Transfer) -> None:
         """The core will be told of what has come, if it wants to know; under the lock."""

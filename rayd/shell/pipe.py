@@ -44,12 +44,14 @@ class Pipe:
 
     Attributes:
         doubtful: it was kept for long, and whether the other side has closed it meanwhile is not known.
+        rate: how quickly the last answer has come, in bytes per second.
         moved_at: when it has last brought something, on the monotonic clock, in seconds.
     """
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self.doubtful = False
+        self.rate = 0.0
         self.moved_at = time.monotonic()
         self._why = "the other side closed the connection"
         self._stream: Stream = dial(Target("", host, int(port)))
@@ -94,12 +96,14 @@ class Pipe:
             StoppedError: neither, since the bytes that still come are not wanted.
         """
         req, target = self._asked[0]
+        start = time.monotonic()
         expected = encode((REPLY, req, True, len(target)))
         header = bytearray(len(expected))
         self._fill(memoryview(header), stopped)
         self.doubtful = False
         if header == expected:
             self._fill(target, stopped)
+            self.rate = len(target) / max(time.monotonic() - start, 1e-6)
             why = None
         else:
             why = _reason(self._message(bytes(header)))

@@ -64,9 +64,9 @@ class Coming:
             if there is None:
                 self._fail(source, fault(NODE_DIED, "nothing answers there"))
                 return True
-            part = self._chunks.claim(source)
-            if part is not None:
-                self._bring(source, there, part)
+            parts = self._chunks.claim(source, rng.choice([1, 1, 3]))
+            if parts:
+                self._bring(source, there, parts)
                 return True
         return False
 
@@ -75,19 +75,19 @@ class Coming:
         self._chunks.leave(source)
         self.world.step(SourceFailed(self.number, source, why))
 
-    def _bring(self, source: int, there: World, part: int) -> None:
-        at, size = PARTING.span(self.asked.size, part)
+    def _bring(self, source: int, there: World, parts: int) -> None:
+        at, size = PARTING.span(self.asked.size, parts)
         answer = there.read(self.asked.oid, at, size)
         if not isinstance(answer, bytes):
-            self._chunks.give_up(part)
+            self._chunks.give_up(parts)
             self._fail(source, answer)
             return
-        self.brought[self.addresses[source]] += 1
+        self.brought[self.addresses[source]] += parts.bit_count()
         start = self.asked.offset + at
         self.world.memory[start : start + size] = answer
-        self._chunks.arrived(part)
+        self._chunks.arrived(parts)
         if self._chunks.complete:
             self.over = True
             self.world.step(Fetched(self.number))
         elif self._reports:
-            self.world.step(Arrived(self.number, [part]))
+            self.world.step(Arrived(self.number, listed(parts)))
