@@ -255,12 +255,12 @@ class Fetcher:
 
     def _bring(self, transfer: Transfer, source: Source) -> Fault | None:
         """Parts from one source, as long as it has some that are missing; the reason if it has not what was said."""
-        while claimed := self._claim(transfer, source, 1):
-            parts = deque([claimed])
+        while not transfer.over and not source.failed and transfer.chunks.useful(source.number):
+            parts: deque[int] = deque()
             pipe: Pipe | None = None
             try:
                 pipe = self._take(transfer, source)
-                why = self._receive(transfer, source, pipe, parts)
+                return self._receive(transfer, source, pipe, parts)
             except BaseException as error:
                 if pipe is not None and pipe.doubtful and isinstance(error, OSError) and not self._closed:
                     continue  # a fresh one will tell
@@ -271,12 +271,10 @@ class Fetcher:
                         transfer.chunks.give_up(claimed)
                 if pipe is not None:
                     self._put_away(transfer, source, pipe)
-            if why is not None:
-                return why
         return None
 
     def _receive(self, transfer: Transfer, source: Source, pipe: Pipe, parts: deque[int]) -> Fault | None:
-        """Empty ``parts``, which were claimed, and claim further ones; a reason as above."""
+        """Claim parts, which are in ``parts`` until they have come; a reason as above."""
         asked = transfer.asked
         each = PARTING.part_bytes(asked.size)
         views: deque[memoryview] = deque()
