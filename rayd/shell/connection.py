@@ -201,13 +201,12 @@ class Connection(Speaker):
         if self._transport is not None and not self._transport.is_closing():
             if self._outflow is None:
                 self._outflow = Outflow(self._transport, lambda: self.hub.sent(self))
+                self.send = self._send_behind  # type: ignore[method-assign]  # others do not pay for the question
             self._outflow.write(encode(header), body)
 
-    def send(self, messages: list[Message]) -> None:
-        """Write messages in one go, behind what is being streamed."""
-        if self._outflow is None:
-            super().send(messages)
-        else:
+    def _send_behind(self, messages: list[Message]) -> None:
+        """``send``, behind what is being streamed."""
+        if self._outflow is not None:
             self._outflow.write(encode_many(messages))
 
     def pause_writing(self) -> None:

@@ -422,7 +422,7 @@ class Net:
         if not any(play.short() for play in self.plays.values()):
             for play in self.plays.values():
                 play.expect_nothing_pending()
-        for play in self.plays.values():
+        for play in list(self.plays.values()):  # one that is drained may end meanwhile
             play.release_everything(self.everybody_answers)
         self.everybody_answers()
         for play in self.plays.values():
