@@ -94,9 +94,11 @@ def _check_store(node: "Node") -> None:
     """The arena holds the stored objects and nothing else."""
     arena = node.state.objects.arena
     placed = [e.data for e in node.state.objects.entries.values() if e.kind in (STORED, ALLOCATED)]
-    placed += node.neighbours.foreign.places()
-    assert len(placed) == len(arena), f"{len(placed)} objects lie in {len(arena)} blocks"
-    assert sum(arena.rounded(size) for _, size in placed) == arena.used, "stored objects and used bytes differ"
+    placed += node.neighbours.foreign.pulls.places()
+    doomed = arena.doomed
+    assert len(placed) + len(doomed) == len(arena), f"{len(placed)} objects lie in {len(arena)} blocks"
+    used = sum(arena.rounded(size) for _, size in placed) + sum(doomed)
+    assert used == arena.used, "stored objects and used bytes differ"
 
 
 def _check_resources(node: "Node") -> None:

@@ -67,7 +67,9 @@ class FenceAt(NamedTuple):
 
 
 class SendPart(NamedTuple):
-    """Send DATA with a copy of these bytes of the store; to a "bulk" client the bytes themselves after a REPLY."""
+    """Send DATA with a copy of these bytes of the store; to a "bulk" client the bytes themselves after a REPLY,
+    answered with ``Sent`` when they are not needed any more.
+    """
 
     conn: int
     req: int
@@ -76,17 +78,36 @@ class SendPart(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Bring the bytes of an object from another node's store to a place in this one; answer with ``Fetched``."""
+    """Bring the bytes of an object from another node's store to a place in this one; ``Fetched`` follows when all are
+    there. More of these with the same number name more nodes from which they come, or more that such a node has. When
+    one of them gives nothing any more, that is answered with ``SourceFailed``.
+
+    Attributes:
+        number: of the transfer.
+        source: number of the other node.
+        address: host:port of its daemon.
+        oid: the object.
+        offset, size: where its bytes are to go, and how many there are.
+        parts: what the other node has of it (see ``rayd.core.chunks``); all if none are named.
+    """
 
     number: int
+    source: int
     address: str
     oid: bytes
     offset: int
     size: int
+    parts: tuple[int, ...]
+
+
+class Report(NamedTuple):
+    """Say from now on with ``Arrived`` which parts of a transfer have come, at first all that have until now."""
+
+    number: int
 
 
 class StopFetch(NamedTuple):
-    """Give a ``Fetch`` up; ``Fetched`` follows when nothing is written any more."""
+    """Give a transfer up; ``Fetched`` follows when nothing is written any more."""
 
     number: int
 
@@ -155,6 +176,7 @@ Effect: TypeAlias = (
     | FenceAt
     | SendPart
     | Fetch
+    | Report
     | StopFetch
     | Audit
     | Recovered

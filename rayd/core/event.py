@@ -96,10 +96,30 @@ class TakenBack(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """The end of a ``Fetch``: all bytes are there, or the reason why not."""
+    """The end of a transfer: nothing is written any more, and all bytes are there if it was not stopped."""
 
     number: int
-    why: Fault | None
+
+
+class SourceFailed(NamedTuple):
+    """A node gives nothing more of a transfer, which goes on with others or waits for one; why."""
+
+    number: int
+    source: int
+    why: Fault
+
+
+class Arrived(NamedTuple):
+    """Parts of a transfer have come; see ``Report``."""
+
+    number: int
+    parts: list[int]
+
+
+class Sent(NamedTuple):
+    """The oldest ``SendPart`` to a "bulk" client whose bytes were still needed has been carried out."""
+
+    conn: int
 
 
 class Join(NamedTuple):
@@ -134,6 +154,9 @@ Event: TypeAlias = (
     | WorkerExited
     | TakenBack
     | Fetched
+    | SourceFailed
+    | Arrived
+    | Sent
     | Join
     | Recover
     | Written

@@ -5,53 +5,21 @@ RELEASE: holds form a tree along which the object was passed on (indirect refere
 message ever overtakes another one on a different connection.
 
 An object that is known here and not here is PENDING without a task, or AWAY when it is known to be complete and
-large. When somebody wants it, whoever told us of it is asked, and large bytes are pulled in parts.
+large. When somebody wants it, whoever told us of it is asked, and large bytes are pulled (``rayd.core.pulls``).
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 from rayd.core.channels import Channel, Channels
-from rayd.core.effect import Fetch, StopFetch
 from rayd.core.member import Member
 from rayd.core.object_faults import lost
 from rayd.core.objects import AWAY, PENDING, Entry, ObjectTable
-from rayd.core.sharing import SHARED_FROM
-from rayd.core.state import Conn, NodeState
-from rayd.errors import NODE_DIED, OBJECT_LOST, Fault, fault
+from rayd.core.pulls import Pull, Pulls
+from rayd.core.state import NodeState
+from rayd.errors import OBJECT_LOST, Fault, fault
 from rayd.ids import ACTOR_OBJECT_SUFFIX, home_of
-from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, RELEASE, SEEK, SOUGHT, STORED, WANT
-
-# How often the bytes of an object are asked for before it is given up while the other node seems to live.
-TRIES_MAX: Final = 3
-
-
-class Pull:
-    """The bytes of one object on their way here.
-
-    Attributes:
-        oid: of the object.
-        conn: who has told of it.
-        offset, size: their place here.
-        number: by which ``Fetch`` and ``Fetched`` name the attempt under way.
-        wanted: somebody still waits for them.
-        tries: how often they have been asked for.
-        sought: it was asked where they are to be had.
-        source: number of the node from which they come; None as long as that is not known.
-    """
-
-    __slots__ = ("conn", "number", "offset", "oid", "size", "sought", "source", "tries", "wanted")
-
-    def __init__(self, oid: bytes, conn: int, offset: int, size: int) -> None:
-        self.oid = oid
-        self.conn = conn
-        self.offset = offset
-        self.size = size
-        self.number = 0
-        self.wanted = True
-        self.tries = 0
-        self.sought = False
-        self.source: int | None = None
+from rayd.wire.messages import FAR_VALUE, FAULT, HOLD, RELEASE, STORED, WANT
 
 
 class Foreign:
@@ -65,13 +33,12 @@ class Foreign:
     def __init__(self, state: NodeState, channels: Channels) -> None:
         self.state = state
         self.channels = channels
-        self.source: dict[bytes, int] = {}
+        self.source: dict[bytes, int] = {}  # who holds it for us; 0 when that node has died and the bytes come anyway
         self.lose: Callable[[bytes, str], bool] = lambda oid, where: False  # whether it can be made again
-        self.shared_from = SHARED_FROM  # bytes
+        self.pulls = Pulls(state, channels)
+        self.pulls.on_come = self._come
+        self.pulls.on_failed = self._not_come
         self._asked: dict[bytes, None] = {}
-        self._pulls: dict[bytes, Pull] = {}
-        self._under_way: dict[int, Pull] = {}  # also those that are to be given up
-        self._next = 1
 
     @property
     def _objects(self) -> ObjectTable:
@@ -108,24 +75,14 @@ class Foreign:
     def let_go(self, oid: bytes) -> None:
         """An object is freed here."""
         conn = self.source.pop(oid, 0)
-        if not conn:
-            return
         self._forget(oid)
         if conn in self.state.conns:
             self.state.effects.sends[conn].append((RELEASE, [oid]))
 
     def _forget(self, oid: bytes) -> None:
-        """Nothing of it is wanted any more; parts that come yet are not written."""
-        if oid in self._asked:
-            del self._asked[oid]
-        pull = self._pulls.pop(oid, None)
-        if pull is not None and pull.source is None:
-            del self._under_way[pull.number]
-            self._objects.arena.free(pull.offset)
-            self._say_sought(pull, ok=False)
-        elif pull is not None:
-            pull.wanted = False
-            self.state.effects.others.append(StopFetch(pull.number))
+        """Nothing of it is wanted any more."""
+        self._asked.pop(oid, None)
+        self.pulls.stop(oid)
 
     def adopted(self, oid: bytes) -> None:
         """What makes the object runs here from now on."""
@@ -158,7 +115,7 @@ class Foreign:
     def wanted(self, oid: bytes, entry: Entry) -> None:
         """Somebody here wants an object that is not here."""
         conn = self.source.get(oid, 0)
-        if not conn or oid in self._pulls or oid in self._asked:
+        if not conn or oid in self.pulls or oid in self._asked:
             return
         if entry.kind == AWAY:
             self._pull(oid, entry, conn)
@@ -186,7 +143,7 @@ class Foreign:
             self.forget_unheld(new)
         if entry.kind == PENDING:
             self._objects.fill_away(oid, data)
-        if member.draining and oid not in self._pulls and self._has_room(data[-1]):
+        if member.draining and oid not in self.pulls and self._has_room(data[-1]):
             self._pull(oid, entry, conn)
 
     def _has_room(self, size: int) -> bool:
@@ -205,7 +162,7 @@ class Foreign:
         """Have all objects here that were had from a node that is about to go."""
         for oid, conn in list(self.source.items()):
             channel = self.channels.by_conn.get(conn)
-            if channel is None or channel.member is not member or oid in self._pulls or oid in self._asked:
+            if channel is None or channel.member is not member or oid in self.pulls or oid in self._asked:
                 continue
             entry = self._objects.entries[oid]
             if entry.kind in (PENDING, AWAY):
@@ -220,74 +177,29 @@ class Foreign:
 
     # ---- bytes -------------------------------------------------------------------------------------------------------
 
-    def _may_try_again(self, pull: Pull, why: Fault) -> bool:
-        """Whether the bytes may be had after all; somebody else is named then if it was not who told of them."""
-        home = self.channels.by_conn[pull.conn].member.number
-        return pull.source != home or (why["code"] == NODE_DIED and pull.tries < TRIES_MAX)
-
     def _pull(self, oid: bytes, entry: Entry, conn: int) -> None:
         size = entry.data[-1]
-        offset = self._objects.arena.allocate(size)
-        if offset is None:
+        if not self.pulls.begin(oid, conn, size):
             entry.kind = PENDING
             self._objects.fill(oid, FAULT, self._objects.full(size, self.state.describe_conn), None)
-            return
-        self._ask(Pull(oid, conn, offset, size))
 
-    def _ask(self, pull: Pull) -> None:
-        self._pulls[pull.oid] = pull
-        pull.tries += 1
-        pull.number, self._next = self._next, self._next + 1
-        self._under_way[pull.number] = pull
-        pull.source, pull.sought = None, pull.size >= self.shared_from
-        if pull.sought:
-            self.state.effects.sends[pull.conn].append((SEEK, pull.oid))
-        else:
-            self._fetch(pull, self.channels.by_conn[pull.conn].member)
-
-    def _fetch(self, pull: Pull, member: Member) -> None:
-        pull.source = member.number
-        self.state.effects.others.append(Fetch(pull.number, member.address, pull.oid, pull.offset, pull.size))
-
-    def told_source(self, conn: Conn, message: Any) -> None:
-        """SOURCE: an object is to be had from a node."""
-        _, oid, number = message
-        pull = self._pulls.get(oid)
-        if pull is None or pull.conn != conn.conn or pull.source is not None:  # it was not wanted any more
-            return
-        member = self.channels.cluster.members.get(number)
-        if member is None or not member.alive or number == self.state.number:
-            member = self.channels.by_conn[conn.conn].member
-        self._fetch(pull, member)
-
-    def _say_sought(self, pull: Pull, *, ok: bool) -> None:
-        if pull.sought and pull.conn in self.state.conns:
-            pull.sought = False
-            self.state.effects.sends[pull.conn].append((SOUGHT, pull.oid, ok))
-
-    def fetched(self, number: int, why: Fault | None) -> None:
-        """The bytes have come, or cannot be had."""
-        pull = self._under_way.pop(number)
-        self._say_sought(pull, ok=why is None and pull.wanted)
-        if not pull.wanted:
-            self._objects.arena.free(pull.offset)
-            return
-        del self._pulls[pull.oid]
+    def _come(self, pull: Pull) -> None:
+        """The bytes of an object are here."""
         entry = self._objects.entries[pull.oid]
-        if why is None:
-            entry.kind, entry.data = PENDING, None
-            self._objects.fill_at(pull.oid, pull.offset, pull.size)
-            if self.channels.by_conn[pull.conn].member.draining:
-                self._let_go_there(pull.oid)
-        elif self._may_try_again(pull, why):
-            self._ask(pull)
+        entry.kind, entry.data = PENDING, None
+        self._objects.fill_at(pull.oid, pull.offset, pull.size)
+        if not pull.conn:
+            del self.source[pull.oid]
+        elif self.channels.by_conn[pull.conn].member.draining:
+            self._let_go_there(pull.oid)
+
+    def _not_come(self, pull: Pull, why: Fault) -> None:
+        """The bytes of an object cannot be had from where they were said to be."""
+        if pull.conn and why.get("elsewhere"):
+            self._asked[pull.oid] = None
+            self.state.effects.sends[pull.conn].append((WANT, [pull.oid]))
         else:
-            self._objects.arena.free(pull.offset)
-            if why.get("elsewhere"):
-                self._asked[pull.oid] = None
-                self.state.effects.sends[pull.conn].append((WANT, [pull.oid]))
-            else:
-                self._fail(pull.oid, "a node that cannot be reached", why)
+            self._fail(pull.oid, "a node that cannot be reached", why)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -301,6 +213,9 @@ class Foreign:
             self._move(theirs, other.conn)
             return
         for oid in theirs:
+            if self.pulls.outlives(oid, channel.member.number):
+                self.source[oid] = 0
+                continue
             text = (
                 f"Object {oid.hex()} is lost: it was only on {who}, which has died, and it is no result of a task that"
                 " could be run again. Make it again."
@@ -311,7 +226,8 @@ class Foreign:
         """Have objects by another connection to the same node from now on."""
         self.state.effects.sends[conn].append((HOLD, oids))
         for oid in oids:
-            self._forget(oid)
+            self._asked.pop(oid, None)
+            self.pulls.move(oid, conn)
             self.source[oid] = conn
             entry = self._objects.entries[oid]
             if entry.waiters or entry.dependents:
@@ -333,18 +249,12 @@ class Foreign:
         data = entry.data[1:] if entry.kind == STORED else entry.data
         return (FAR_VALUE, oid, entry.kind, data, entry.contained or [])
 
-    def places(self) -> list[list[int]]:
-        """Offset and size of what is being pulled."""
-        return [[pull.offset, pull.size] for pull in self._under_way.values()]
-
     def check(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
         entries = self._objects.entries
         for oid in self.source:
             assert oid in entries, f"{oid.hex()} is held elsewhere and unknown here"
-        for oid, pull in self._pulls.items():
+        for oid in self.pulls:
             assert entries[oid].kind in (PENDING, AWAY), f"{oid.hex()} is pulled and complete"
-            assert pull.wanted, f"{oid.hex()} is pulled for nobody"
-        wanted = [pull for pull in self._under_way.values() if pull.wanted]
-        assert len(wanted) == len(self._pulls), "an object is pulled twice, or forgotten"
+        self.pulls.check()
         assert not self._asked.keys() - self.source.keys(), "something was asked of nobody"

@@ -8,13 +8,14 @@ from rayd.core.channels import Channel, Channels
 from rayd.core.claiming import Claiming
 from rayd.core.cluster import Cluster
 from rayd.core.dispatch import Dispatcher
-from rayd.core.event import Linked
+from rayd.core.event import Arrived, Fetched, Linked, Sent, SourceFailed
 from rayd.core.far_calls import FarCalls
 from rayd.core.faults import cancelled
 from rayd.core.foreign import Foreign
 from rayd.core.guests import HereForOthers
 from rayd.core.hosting import Hosting
 from rayd.core.jobs import Jobs
+from rayd.core.lending import Lending
 from rayd.core.lineage import Lineage
 from rayd.core.member import Member
 from rayd.core.objects import Entry
@@ -50,6 +51,7 @@ class Neighbours:
         jobs.on_abandoned = lambda job: self.offload.end_abandoned(job)  # noqa: PLW0108
         self.foreign = Foreign(state, self.channels)
         self.sharing = Sharing(state, self.channels)
+        self.lending = Lending(state, self.foreign.pulls)
         self.offload = Offload(state, self.cluster, self.channels, self.foreign, tasks)
         self.far_calls = FarCalls(state, self.cluster, self.channels, self.offload, tasks)
         self.on_change: Callable[[Member], None] = lambda member: None
@@ -87,8 +89,11 @@ class Neighbours:
             m.CLAIM: self.claiming.claim,
             m.CLAIMED: self.claiming.claimed,
             m.SEEK: self.sharing.seek,
-            m.SOURCE: self.foreign.told_source,
             m.SOUGHT: self.sharing.sought,
+            m.DRY: self.sharing.dry,
+            m.PARTS: self.sharing.parts,
+            m.FOUND: self.foreign.pulls.found,
+            m.SPREAD: self.foreign.pulls.spread,
             m.VIEW: self.cluster.view,
             m.MEMBERS: self.cluster.told,
             m.FAR_VALUE: lambda conn, message: self.foreign.value(conn.conn, *message[1:]),
@@ -187,6 +192,18 @@ class Neighbours:
             if spec.queue:
                 self.claiming.overflow(spec)
 
+    def transferred(self, event: Arrived | SourceFailed | Fetched | Sent) -> None:
+        """Bytes have come from another store, or left for one."""
+        match event:
+            case Arrived():
+                self.foreign.pulls.arrived(event.number, event.parts)
+            case SourceFailed():
+                self.foreign.pulls.source_failed(event.number, event.source, event.why)
+            case Fetched():
+                self.foreign.pulls.fetched(event.number)
+            case Sent():
+                self.lending.sent(event.conn)
+
     # ---- messages ----------------------------------------------------------------------------------------------------
 
     def _introducing(self, handle: Callable[[Conn, Any], None]) -> Callable[[Conn, Any], None]:
@@ -248,5 +265,6 @@ class Neighbours:
         """Raise AssertionError naming the first broken invariant."""
         self.foreign.check()
         self.sharing.check()
+        self.lending.check()
         self.offload.check()
         self.lineage.check()

@@ -24,6 +24,7 @@ from rayd.core.door import (
 from rayd.core.draining import Draining
 from rayd.core.effect import Audit, CloseConnection, Effects, RetireWorker
 from rayd.core.event import (
+    Arrived,
     Connected,
     Disconnected,
     Event,
@@ -32,6 +33,8 @@ from rayd.core.event import (
     Linked,
     Received,
     Recover,
+    Sent,
+    SourceFailed,
     TakenBack,
     Tick,
     WorkerExited,
@@ -142,7 +145,7 @@ class Node:
                 **self.grouping.handlers(),
                 m.DRAIN: self.draining.begin,
             },
-            "bulk": {m.READ: self._on_bulk_read},
+            "bulk": {m.READ: self.neighbours.lending.read},
             "cli": tools,
             "logs": tools,
         }
@@ -233,8 +236,8 @@ class Node:
                 self.neighbours.linked(event)
                 if "groups" in event.welcome:  # of the head
                     self.grouping.learn(event.welcome["groups"])
-            case Fetched():
-                self.neighbours.foreign.fetched(event.number, event.why)
+            case Arrived() | SourceFailed() | Fetched() | Sent():
+                self.neighbours.transferred(event)
             case Recover():
                 recover(self, event.rows)
             case Written():
@@ -349,6 +352,8 @@ class Node:
             self.grouping.end_job(conn.job)
         elif conn.kind == "node":
             self.neighbours.disconnected(conn, event.why, event.how)
+        elif conn.kind == "bulk":
+            self.neighbours.lending.lost(conn.conn)
         job = state.jobs.get(conn.job)
         if job is not None and conn.conn in job.logs:
             job.logs.remove(conn.conn)
@@ -422,11 +427,6 @@ class Node:
 
     def _reply(self, conn: Conn, req: int, ok: bool, value: Any) -> None:
         self.state.effects.sends[conn.conn].append((m.REPLY, req, ok, value))
-
-    def _on_bulk_read(self, conn: Conn, message: Any) -> None:
-        """READ of another store: it gets the bytes themselves, however many."""
-        _, req, oid, at, size = message
-        self.state.objects.read(conn.conn, req, oid, at, size, self.state.objects.arena.capacity)
 
     def _on_export(self, conn: Conn, message: Any) -> None:
         self.state.jobs[conn.job].exports[message[1]] = message[2]

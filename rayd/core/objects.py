@@ -162,7 +162,7 @@ class ObjectTable:
             raise ProtocolError(f"bytes {at} to {at + len(data)} lie outside the {size} bytes of {oid.hex()}")
         self._effects.writes.append((offset + at, data))
 
-    def read(self, conn: int, req: int, oid: bytes, at: int, size: int, size_max: int = PART_BYTES_MAX) -> None:
+    def read(self, conn: int, req: int, oid: bytes, at: int, size: int) -> None:
         """Send a part of a stored object, or say that there is none."""
         entry = self.entries.get(oid)
         if entry is None or entry.kind != STORED:
@@ -171,7 +171,7 @@ class ObjectTable:
                 why["elsewhere"] = True
             self._effects.sends[conn].append((REPLY, req, False, why))
             return
-        if not 0 <= at <= at + size <= entry.data[1] or not 0 <= size <= size_max:
+        if not 0 <= at <= at + size <= entry.data[1] or not 0 <= size <= PART_BYTES_MAX:
             raise ProtocolError(f"{size} bytes at {at} are no part of the {entry.data[1]} bytes of {oid.hex()}")
         self._effects.others.append(SendPart(conn, req, entry.data[0] + at, size))
 

@@ -11,18 +11,15 @@ import socket
 import struct
 import sys
 import time
-from collections import deque
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
 from rayd.errors import NOT_PROVEN, VERSION, Fault, fault
+from rayd.shell.outflow import Outflow
 from rayd.shell.silence import notice_silence
 from rayd.wire.auth import Gate, NotProvenError
 from rayd.wire.frame import FRAME_BYTES_MAX, HELLO_BYTES_MAX, Framer, ProtocolError, encode, encode_many
 from rayd.wire.messages import HELLO, PROTOCOL_VERSION, REFUSED, Message
 from rayd.wire.secret import JOIN, KINDS
-
-# Bytes of a store that are written at a time: other connections get their turn in between.
-STREAM_STEP: Final = 1 << 20
 
 
 class Speaker(asyncio.Protocol):
@@ -45,37 +42,11 @@ class Speaker(asyncio.Protocol):
         self.why = ""
         self.how = ""
         self._transport: asyncio.Transport | None = None
-        self._bodies: deque[memoryview] = deque()
-        self._paused = False
 
     def send(self, messages: list[Message]) -> None:
         """Write messages in one go."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_many(messages) if len(messages) > 1 else encode(messages[0]))
-
-    def stream(self, header: Message, body: memoryview) -> None:
-        """Write a message and then bytes as they are, without a copy and no faster than the other side takes them."""
-        self._bodies.append(body)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.set_write_buffer_limits(high=2 * STREAM_STEP)
-            self._transport.write(encode(header))
-            self._go_on()
-
-    def _go_on(self) -> None:
-        while self._bodies and not self._paused and self._transport is not None and not self._transport.is_closing():
-            body = self._bodies[0]
-            if len(body) > STREAM_STEP:
-                self._bodies[0] = body[STREAM_STEP:]
-            else:
-                self._bodies.popleft()
-            self._transport.write(body[:STREAM_STEP])
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._go_on()
 
     def pending_bytes(self) -> int:
         """Bytes written that the peer has not taken yet."""
@@ -107,6 +78,9 @@ class Hub(Protocol):
 
     def received(self, connection: Speaker, messages: list[Message]) -> None:
         """Messages after the introduction; raises ProtocolError to have the connection closed."""
+
+    def sent(self, connection: "Connection") -> None:
+        """The oldest of the bodies that were to be streamed is needed no more."""
 
     def closed(self, connection: Speaker) -> None:
         """The end, once, for introduced connections only."""
@@ -147,6 +121,7 @@ class Connection(Speaker):
         self._gate = gate
         self._porter = porter
         self._framer = Framer(HELLO_BYTES_MAX if not worker else FRAME_BYTES_MAX)
+        self._outflow: Outflow | None = None  # there is one when bytes have been streamed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
@@ -220,6 +195,27 @@ class Connection(Speaker):
             self.kind = ""
             self.refuse(refusal)
         return refusal is None
+
+    def stream(self, header: Message, body: memoryview) -> None:
+        """Write a message and then bytes as they are; the hub is told when those may be changed."""
+        if self._transport is not None and not self._transport.is_closing():
+            if self._outflow is None:
+                self._outflow = Outflow(self._transport, lambda: self.hub.sent(self))
+                self.send = self._send_behind  # type: ignore[method-assign]  # others do not pay for the question
+            self._outflow.write(encode(header), body)
+
+    def _send_behind(self, messages: list[Message]) -> None:
+        """``send``, behind what is being streamed."""
+        if self._outflow is not None:
+            self._outflow.write(encode_many(messages))
+
+    def pause_writing(self) -> None:
+        if self._outflow is not None:
+            self._outflow.pause()
+
+    def resume_writing(self) -> None:
+        if self._outflow is not None:
+            self._outflow.resume()
 
     def refuse(self, why: Fault) -> None:
         """Say why and close."""

@@ -32,6 +32,7 @@ from rayd.core.effect import (
     Joined,
     KillWorker,
     Recovered,
+    Report,
     RetireWorker,
     SendPart,
     StartWorker,
@@ -45,10 +46,10 @@ from rayd.core.event import (
     Connected,
     Disconnected,
     Event,
-    Fetched,
     Join,
     Linked,
     Received,
+    Sent,
     TakenBack,
     Tick,
     WorkerExited,
@@ -97,7 +98,7 @@ class Daemon:
         self.effects = Effects()
         self.segment = Segment.create(config.object_store_memory)
         self.toucher = Toucher(self.segment)
-        self.fetcher = Fetcher(loop, self.segment, lambda number, why: self.feed(Fetched(number, why)))
+        self.fetcher = Fetcher(loop, self.segment, self.feed)
         self.arena = Arena(config.object_store_memory)
         self.facts = _facts(config, self.node_id, self.segment, self.session)
         self.node = Node(self.node_id, _resources(config), self.arena, self.effects, self.facts)
@@ -217,7 +218,7 @@ class Daemon:
                 self.joined.set_result(effect.number)
             case SendPart():
                 connection = self._connections.get(effect.conn)
-                if connection is not None and connection.kind == "bulk":
+                if isinstance(connection, Connection) and connection.kind == "bulk":
                     connection.stream(
                         (REPLY, effect.req, True, effect.size), self.segment.view(effect.offset, effect.size)
                     )
@@ -225,7 +226,9 @@ class Daemon:
                     part = bytes(self.segment.view(effect.offset, effect.size))  # it may be freed before it is sent
                     connection.send([(DATA, effect.req, part)])
             case Fetch():
-                self.fetcher.fetch(*effect)
+                self.fetcher.fetch(effect)
+            case Report():
+                self.fetcher.report(effect.number)
             case StopFetch():
                 self.fetcher.stop(effect.number)
             case CloseConnection():
@@ -314,6 +317,10 @@ class Daemon:
     def received(self, connection: Speaker, messages: list[Message]) -> None:
         """Messages of an introduced client."""
         self.feed(Received(connection.number, messages))
+
+    def sent(self, connection: Connection) -> None:
+        """Bytes of the store are not needed any more by a connection; perhaps while effects are being carried out."""
+        self.loop.call_soon(self.feed, Sent(connection.number))
 
     def closed(self, connection: Speaker) -> None:
         """A client has gone."""

@@ -1,144 +1,104 @@
-"""Bring the bytes of large objects from other nodes' stores straight into this one's.
+"""Bring the bytes of objects from other nodes' stores straight into this one's.
 
 Control messages between daemons go over connections of jobs; bytes have connections of their own (HELLO of kind
 "bulk"), so that gigabytes keep nobody waiting. The receiving end blocks in threads, which write what arrives where it
-belongs without the interpreter's lock; a large object comes over two connections at a time, since one is limited by the
-core that feeds it. What is asked is READ; the answer is ``REPLY(req, True, size)`` with as many bytes after it, or a
-REPLY with the reason why not.
+belongs without the interpreter's lock. A large object comes in parts, from all nodes that were named to have it: each
+thread asks for the next part that is missing as soon as one has come, so who is slow sends less, and what a connection
+that fails was to bring comes over another one. One node alone sends over two connections, since one is limited by the
+core that feeds it.
 """
 
 import asyncio
 import contextlib
-import os
 import queue
-import socket
+import random
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import rayd
+from rayd.core.chunks import Chunks, Parting, listed
+from rayd.core.effect import Fetch
+from rayd.core.event import Arrived, Fetched, SourceFailed
 from rayd.errors import NODE_DIED, Fault, fault
-from rayd.shell.dial import Stream, Target, UnreachableError, dial
+from rayd.shell.pipe import Pipe, StoppedError
 from rayd.store.segment import Segment
-from rayd.wire.frame import Framer, ProtocolError, encode
-from rayd.wire.messages import HELLO, PROTOCOL_VERSION, READ, REFUSED, REPLY, WELCOME, Message
+from rayd.wire.frame import ProtocolError
 
-THREADS_MAX: Final = 4
-# From this size on an object comes in two parts at a time.
-SPLIT_FROM: Final = 8 << 20
-# What one system call is asked for: more keeps the connection locked for long while the sender wants to go on.
-STEP: Final = 1 << 20
+PARTING: Final = Parting()
+THREADS_MAX: Final = 8
+# Connections of a transfer to a node that is its only source; to one of several it has one.
+ALONE: Final = 2
+# Parts that are asked for at a time over a connection to an only source: the next one is on its way while one is
+# written. Of several sources each is asked for one: what is asked for late is less often what others get already.
+WINDOW: Final = 2
+# A question is for as many parts as come in this time, in seconds, at least one: it is not worth asking more often.
+QUESTION_S: Final = 0.04
+# And for no more than one of so many parts of what is missing, so that all connections end at about the same time.
+SHARE: Final = 2
 # Connections to one node that are kept for the next object.
 KEPT_MAX: Final = 2
+# A source that brings nothing for so long, while another one has nothing left to do, is given up, in seconds.
+STALLED_S: Final = 5.0
 
 
-class StoppedError(Exception):
-    """Nobody wants the object any more."""
+class Source:
+    """A node from which a transfer comes.
+
+    Attributes:
+        number: of the node.
+        address: host:port of its daemon.
+        jobs: threads that bring something from there, or soon will.
+        failed: it gives nothing any more.
+    """
+
+    __slots__ = ("address", "failed", "jobs", "number")
+
+    def __init__(self, number: int, address: str) -> None:
+        self.number = number
+        self.address = address
+        self.jobs = 0
+        self.failed = False
 
 
 class Transfer:
     """One object on its way.
 
     Attributes:
-        number: by which the core knows it.
-        left: parts that are not through.
-        why: why it has failed.
+        asked: what is wanted; its source is the first one only.
+        chunks: what of it is here, and what is not.
+        sources: from where it comes, by number of the node.
+        pipes: connections that bring it, each with its source.
+        jobs: threads that work for it, or soon will.
         stopped: it is to be given up.
+        reported: the parts that the core has been told of; None if it does not want to know.
+        telling: it is about to be told.
+        watched: whether all of its sources bring something is looked at soon.
     """
 
-    __slots__ = ("left", "number", "stopped", "why")
+    __slots__ = ("asked", "chunks", "jobs", "pipes", "reported", "sources", "stopped", "telling", "watched")
 
-    def __init__(self, number: int, parts: int) -> None:
-        self.number = number
-        self.left = parts
-        self.why: Fault | None = None
+    def __init__(self, asked: Fetch) -> None:
+        self.asked = asked
+        self.chunks = Chunks(PARTING.count(asked.size), random.randrange)
+        self.sources: dict[int, Source] = {}
+        self.pipes: dict[Pipe, Source] = {}
+        self.jobs = 0
         self.stopped = False
+        self.reported: int | None = None
+        self.telling = False
+        self.watched = False
 
+    def is_stopped(self) -> bool:
+        """Whether it is to be given up."""
+        return self.stopped
 
-class Source:
-    """A connection to the store of another node.
-
-    Args:
-        address: host:port of its daemon.
-
-    Raises:
-        UnreachableError: it cannot be had.
-    """
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self.fresh = True
-        self._stream: Stream = dial(Target("", host, int(port)))
-        self._requests = 0
-        self._extra = b""  # decrypted beyond what was asked for
-        try:
-            info = {"pid": os.getpid(), "version": rayd.__version__}
-            self._stream.sendall(encode((HELLO, PROTOCOL_VERSION, "bulk", info)))
-            answer = self._message(Framer())
-        except (OSError, ProtocolError) as error:
-            self.close()
-            raise UnreachableError(f"the daemon at {address} does not answer: {error}") from None
-        if answer[0] != WELCOME:
-            self.close()
-            said = answer[1]["message"] if answer[0] == REFUSED else "something unexpected"
-            raise UnreachableError(f"the daemon at {address} says: {said}")
-
-    def read(self, oid: bytes, at: int, target: memoryview, transfer: Transfer) -> Fault | None:
-        """Fill ``target`` with the bytes of an object from ``at`` on; the reason if the other node has them not.
-
-        Raises:
-            OSError, ProtocolError: the connection is of no use any more.
-            StoppedError: neither, since the transfer was stopped on the way.
-        """
-        self._requests += 1
-        self._stream.sendall(encode((READ, self._requests, oid, at, len(target))))
-        expected = encode((REPLY, self._requests, True, len(target)))
-        header = bytearray(len(expected))
-        self._fill(memoryview(header), transfer)
-        self.fresh = False
-        if header == expected:
-            self._fill(target, transfer)
-            return None
-        framer = Framer()
-        for message in framer.feed(bytes(header)):
-            return _reason(message)
-        return _reason(self._message(framer))
-
-    def _fill(self, target: memoryview, transfer: Transfer) -> None:
-        while target:
-            if transfer.stopped:
-                raise StoppedError
-            step = target[:STEP]
-            if isinstance(self._stream, socket.socket):
-                count = self._stream.recv_into(step)
-            else:
-                data = self._extra or self._stream.recv(len(step))
-                count = min(len(data), len(step))
-                step[:count], self._extra = data[:count], data[count:]
-            if not count:
-                raise ConnectionResetError("the other side closed the connection")
-            target = target[count:]
-
-    def _message(self, framer: Framer) -> Message:
-        while True:
-            data = self._stream.recv(4096)
-            if not data:
-                raise ConnectionResetError("the other side closed the connection")
-            for message in framer.feed(data):
-                return message
-
-    def close(self) -> None:
-        """End the connection, also under a thread that waits for it."""
-        with contextlib.suppress(OSError):
-            self._stream.shutdown(socket.SHUT_RDWR)
-        self._stream.close()
-
-
-def _reason(message: Message) -> Fault:
-    if message[0] == REPLY and message[2] is False:
-        return dict(message[3])
-    raise ProtocolError("the answer is none to what was asked")
+    @property
+    def over(self) -> bool:
+        """There is nothing left to bring."""
+        return self.stopped or self.chunks.complete
 
 
 class Fetcher:
@@ -147,127 +107,235 @@ class Fetcher:
     Args:
         loop: of the daemon.
         segment: the store.
-        on_fetched: called on the loop with the number of a transfer and why it failed, or None.
+        feed: called on the loop with what the core is to know.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, segment: Segment, on_fetched: Callable[[int, Fault | None], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        segment: Segment,
+        feed: Callable[[Arrived | SourceFailed | Fetched], None],
     ) -> None:
         self._loop = loop
         self._segment = segment
-        self._on_fetched = on_fetched
+        self._feed = feed
         self._transfers: dict[int, Transfer] = {}
-        self._jobs: queue.SimpleQueue[tuple[Transfer, str, bytes, int, memoryview] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Transfer, Source] | None] = queue.SimpleQueue()
+        self._open_jobs = 0
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self._kept: dict[str, list[Source]] = {}
-        self._busy: dict[Source, None] = {}
+        self._lock = threading.Lock()  # over all that threads and the loop both change
+        self._kept: dict[str, list[Pipe]] = {}
+        self._busy: dict[Pipe, None] = {}
         self._closed = False
 
-    def fetch(self, number: int, address: str, oid: bytes, offset: int, size: int) -> None:
-        """Begin a transfer.
+    def fetch(self, asked: Fetch) -> None:
+        """Begin a transfer, or let one that is under way come from one more node."""
+        transfer = self._transfers.get(asked.number)
+        if transfer is None:
+            transfer = self._transfers[asked.number] = Transfer(asked)
+            if asked.size >= PARTING.whole_below:
+                self._segment.populate(asked.offset, asked.size)
+        with self._lock:
+            if asked.source not in transfer.sources:
+                transfer.sources[asked.source] = Source(asked.source, asked.address)
+            transfer.chunks.offer(asked.source, asked.parts)
+        self._go_on(transfer)
 
-        Args:
-            number: by which ``stop`` and ``on_fetched`` name it.
-            address: host:port of the node that has the object.
-            oid: the object.
-            offset, size: where its bytes are to go, and how many there are.
-        """
-        half = -(-size // 2) if size >= SPLIT_FROM else size
-        parts = [(at, min(half, size - at)) for at in range(0, size, max(half, 1))] or [(0, 0)]
-        transfer = self._transfers[number] = Transfer(number, len(parts))
-        self._segment.populate(offset, size) if size >= SPLIT_FROM else None
-        for at, count in parts:
-            self._jobs.put((transfer, address, oid, at, self._segment.view(offset + at, count, writable=True)))
-        while len(self._threads) < min(THREADS_MAX, len(self._transfers) * 2):
-            thread = threading.Thread(target=self._work, name=f"fetch {len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    def report(self, number: int) -> None:
+        """Tell which parts of a transfer have come, now and whenever there are more."""
+        transfer = self._transfers.get(number)
+        if transfer is not None:
+            with self._lock:
+                transfer.reported = 0
+                self._has_news(transfer)
 
     def stop(self, number: int) -> None:
-        """Give a transfer up; ``on_fetched`` tells when nothing is written any more."""
+        """Give a transfer up; ``Fetched`` tells when nothing is written any more."""
         transfer = self._transfers.get(number)
         if transfer is not None:
             transfer.stopped = True
+            self._loop.call_soon(self._settle, transfer)
 
     def close(self) -> None:
         """End everything; nothing is told any more."""
         with self._lock:
             self._closed = True
-            sources = [*self._busy, *(source for kept in self._kept.values() for source in kept)]
-        for source in sources:
-            source.close()
+            pipes = [*self._busy, *(pipe for kept in self._kept.values() for pipe in kept)]
+        for pipe in pipes:
+            pipe.close()
         for _ in self._threads:
             self._jobs.put(None)
+
+    # ---- on the loop -------------------------------------------------------------------------------------------------
+
+    def _go_on(self, transfer: Transfer) -> None:
+        """Have as many threads work for it as find something to do."""
+        pipes = ALONE if len(transfer.sources) == 1 else 1
+        for source in transfer.sources.values():
+            while source.jobs < min(pipes, transfer.chunks.useful(source.number).bit_count()):
+                source.jobs += 1
+                transfer.jobs += 1
+                self._open_jobs += 1
+                self._jobs.put((transfer, source))
+        while len(self._threads) < min(THREADS_MAX, self._open_jobs):
+            thread = threading.Thread(target=self._work, name=f"fetch {len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _job_done(self, transfer: Transfer, source: Source, why: Fault | None) -> None:
+        source.jobs -= 1
+        transfer.jobs -= 1
+        self._open_jobs -= 1
+        if why is not None and not source.failed:
+            source.failed = True
+            with self._lock:
+                transfer.chunks.leave(source.number)
+                del transfer.sources[source.number]
+            if not transfer.over and not self._closed:
+                self._feed(SourceFailed(transfer.asked.number, source.number, why))
+        self._settle(transfer)
+
+    def _settle(self, transfer: Transfer) -> None:
+        """What there is to do now that something has changed."""
+        number = transfer.asked.number
+        if not transfer.over:
+            self._go_on(transfer)
+            self._watch(transfer)
+        elif not transfer.jobs and number in self._transfers:
+            del self._transfers[number]
+            if not self._closed:
+                self._feed(Fetched(number))
+
+    def _watch(self, transfer: Transfer) -> None:
+        """As long as a source has nothing to do, see to it that the others do something."""
+        if not transfer.watched and transfer.jobs and any(not source.jobs for source in transfer.sources.values()):
+            transfer.watched = True
+            self._loop.call_later(STALLED_S, self._look, transfer)
+
+    def _look(self, transfer: Transfer) -> None:
+        transfer.watched = False
+        if transfer.over:
+            return
+        idle = [source for source in transfer.sources.values() if not source.jobs]
+        with self._lock:
+            pipes = list(transfer.pipes.items())
+        for pipe, source in pipes:
+            if time.monotonic() - pipe.moved_at > STALLED_S and any(other is not source for other in idle):
+                pipe.cut(f"it has sent nothing for {STALLED_S:g} s, and another node can send it")
+        self._watch(transfer)
+
+    def _tell(self, transfer: Transfer) -> None:
+        with self._lock:
+            transfer.telling = False
+            news = transfer.chunks.here & ~(transfer.reported or 0)
+            transfer.reported = transfer.chunks.here
+        if news and not transfer.over and not self._closed:
+            self._feed(Arrived(transfer.asked.number, listed(news)))
 
     # ---- in threads --------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            transfer, address, oid, at, target = job
+            transfer, source = job
+            where = f"the node at {source.address}"
+            oid = transfer.asked.oid.hex()
             why: Fault | None
             try:
-                why = self._bring(address, oid, at, target, transfer)
+                why = self._bring(transfer, source)
             except StoppedError:
                 why = None
             except (OSError, ProtocolError) as error:
-                text = f"Its bytes cannot be brought from the node at {address}: {error}."
-                why = fault(NODE_DIED, text, object_id=oid.hex())
+                why = fault(NODE_DIED, f"Its bytes cannot be brought from {where}: {error}.", object_id=oid)
             except BaseException as error:  # noqa: BLE001 - whatever happens, the transfer has an end
-                text = f"Its bytes could not be brought from the node at {address}, a defect of rayd: {error!r}."
-                why = fault(NODE_DIED, text, object_id=oid.hex())
+                text = f"Its bytes could not be brought from {where}, a defect of rayd: {error!r}."
+                why = fault(NODE_DIED, text, object_id=oid)
                 sys.excepthook(type(error), error, error.__traceback__)
-            target.release()
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._part_done, transfer, why)
+                self._loop.call_soon_threadsafe(self._job_done, transfer, source, why)
 
-    def _bring(self, address: str, oid: bytes, at: int, target: memoryview, transfer: Transfer) -> Fault | None:
-        while True:
-            source = self._take(address)
+    def _bring(self, transfer: Transfer, source: Source) -> Fault | None:
+        """Parts from one source, as long as it has some that are missing; the reason if it has not what was said."""
+        while not transfer.over and not source.failed and transfer.chunks.useful(source.number):
+            parts: deque[int] = deque()
+            pipe: Pipe | None = None
             try:
-                why = source.read(oid, at, target, transfer)
+                pipe = self._take(transfer, source)
+                return self._receive(transfer, source, pipe, parts)
             except BaseException as error:
-                kept = not source.fresh
-                self._drop(source)
-                if kept and isinstance(error, OSError) and not self._closed:
-                    continue  # it had been kept for long, and the other side has closed it; a fresh one will tell
+                if pipe is not None and pipe.doubtful and isinstance(error, OSError) and not self._closed:
+                    continue  # a fresh one will tell
                 raise
-            self._give_back(address, source)
-            return why
+            finally:
+                with self._lock:
+                    for claimed in parts:
+                        transfer.chunks.give_up(claimed)
+                if pipe is not None:
+                    self._put_away(transfer, source, pipe)
+        return None
 
-    def _take(self, address: str) -> Source:
+    def _receive(self, transfer: Transfer, source: Source, pipe: Pipe, parts: deque[int]) -> Fault | None:
+        """Claim parts, which are in ``parts`` until they have come; a reason as above."""
+        asked = transfer.asked
+        each = PARTING.part_bytes(asked.size)
+        views: deque[memoryview] = deque()
+        try:
+            while True:
+                window = WINDOW if len(transfer.sources) == 1 else 1
+                left = transfer.chunks.missing.bit_count() // SHARE
+                most = min(int(pipe.rate * QUESTION_S / each), left) or 1
+                while len(parts) < window and (claimed := self._claim(transfer, source, most)):
+                    parts.append(claimed)
+                if not parts:
+                    return None
+                while len(views) < len(parts):
+                    at, count = PARTING.span(asked.size, parts[len(views)])
+                    views.append(self._segment.view(asked.offset + at, count, writable=True))
+                    pipe.ask(asked.oid, at, views[-1])
+                why = pipe.receive(transfer.is_stopped)
+                if why is not None:
+                    return why
+                views.popleft().release()
+                with self._lock:
+                    transfer.chunks.arrived(parts.popleft())
+                    self._has_news(transfer)
+        finally:
+            for view in views:
+                view.release()
+
+    def _claim(self, transfer: Transfer, source: Source, most: int) -> int:
         with self._lock:
-            kept = self._kept.get(address)
-            source = kept.pop() if kept else None
-        source = source or Source(address)
+            return 0 if transfer.stopped or source.failed else transfer.chunks.claim(source.number, most)
+
+    def _has_news(self, transfer: Transfer) -> None:
+        """The core will be told of what has come, if it wants to know; under the lock."""
+        if transfer.reported is not None and not transfer.telling:
+            transfer.telling = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._tell, transfer)
+
+    def _take(self, transfer: Transfer, source: Source) -> Pipe:
         with self._lock:
-            self._busy[source] = None
+            kept = self._kept.get(source.address)
+            pipe = kept.pop() if kept else None
+        if pipe is not None:
+            pipe.doubtful = True
+            pipe.moved_at = time.monotonic()
+        else:
+            pipe = Pipe(source.address)
+        with self._lock:
+            self._busy[pipe] = None
+            transfer.pipes[pipe] = source
             if self._closed:
-                source.close()
-        return source
+                pipe.close()
+        return pipe
 
-    def _give_back(self, address: str, source: Source) -> None:
+    def _put_away(self, transfer: Transfer, source: Source, pipe: Pipe) -> None:
+        """Keep a connection that can be used again, and close another one."""
         with self._lock:
-            del self._busy[source]
-            kept = self._kept.setdefault(address, [])
-            if len(kept) < KEPT_MAX:
-                kept.append(source)
+            del self._busy[pipe]
+            del transfer.pipes[pipe]
+            kept = self._kept.setdefault(source.address, [])
+            if len(kept) < KEPT_MAX and pipe.clean:
+                kept.append(pipe)
                 return
-        source.close()
-
-    def _drop(self, source: Source) -> None:
-        with self._lock:
-            del self._busy[source]
-        source.close()
-
-    # ---- on the loop -------------------------------------------------------------------------------------------------
-
-    def _part_done(self, transfer: Transfer, why: Fault | None) -> None:
-        transfer.left -= 1
-        if why is not None:
-            transfer.why = transfer.why or why
-            transfer.stopped = True  # the other part is of no use
-        if not transfer.left:
-            del self._transfers[transfer.number]
-            if not self._closed:
-                self._on_fetched(transfer.number, transfer.why)
+        pipe.close()

@@ -12,6 +12,8 @@ from rayd.core.event import (
     Fetched,
     Linked,
     Received,
+    Sent,
+    SourceFailed,
     TakenBack,
     Tick,
     WorkerExited,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 # Nothing is allocated for it, so it may be as large as a real one.
 STORE_BYTES = 4 << 30
+# The large objects of the workload are worth a question.
+SHARED_FROM = 100_000
 # A refusal that honest nodes meet: one of the two was taken for dead, or has not heard yet of an end.
 _HONEST = (
     "has taken this node for dead",
@@ -80,6 +84,7 @@ class Daemon:
         facts = {"node_id": node_id, "address": host.address, "host": ip, "labels": {}}
         self.totals = {**host.resources, f"node:{ip}": 1.0}
         self.node = Node(node_id, self.totals, self.arena, self.effects, facts)
+        self.node.neighbours.foreign.pulls.shared_from = SHARED_FROM
         self.memory: dict[int, bytes] = {}
         self.parties: dict[int, Party] = {}
         self.workers: dict[int, WorkerProcess] = {}
@@ -218,7 +223,9 @@ class Daemon:
                 if worker is not None:
                     self.step(TakenBack(effect.worker, worker.take_back()))
             case does.Fetch():
-                self.transfers[effect.number] = Transfer(self, effect)
+                self.transfers.setdefault(effect.number, Transfer(self, effect)).come_from(effect)
+            case does.Report():
+                pass  # what comes in one piece has no parts to tell of
             case does.StopFetch():
                 if effect.number in self.transfers:
                     self.transfers[effect.number].stop()
@@ -255,6 +262,7 @@ class Daemon:
         if party is not None and self.alive:
             after = self.memory.get(effect.offset, b"")
             party.send([(DATA, effect.req, after if after == before else b"garbage")])
+            self.feed(Sent(effect.conn))
 
     def _arm(self) -> None:
         """See to it that the core gets its Tick in time; timers of a real loop count in milliseconds."""
@@ -350,7 +358,11 @@ class Daemon:
             self.workers.pop(wid, None)
             self.feed(WorkerExited(wid, cause, [], unread()))
 
-    def fetched(self, number: int, why: dict[str, Any] | None) -> None:
+    def source_failed(self, number: int, source: int, why: dict[str, Any]) -> None:
+        """A machine does not send what was asked of it."""
+        self.feed(SourceFailed(number, source, why))
+
+    def fetched(self, number: int) -> None:
         """A transfer has ended."""
         self.transfers.pop(number, None)
-        self.feed(Fetched(number, why))
+        self.feed(Fetched(number))

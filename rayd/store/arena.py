@@ -9,6 +9,8 @@ gap borders on the fresh part. Gaps that meet are joined at once and never reach
 Blocks of `BIG` bytes and more start on a page and fill whole pages, so that populating or copying one touches no page
 of a neighbour.
 
+A block may be *lent* to somebody who reads it: freed meanwhile, it is not handed out again before it has come back.
+
 Rejected: a buddy system (wastes up to half of a large array) and size classes with slabs (touched memory of one class
 is no use to another).
 """
@@ -44,7 +46,18 @@ class Arena:
     alignment is no power of two or the capacity holds no block.
     """
 
-    __slots__ = ("_align", "_blocks", "_capacity", "_ends", "_gaps", "_high_water", "_starts", "_used")
+    __slots__ = (
+        "_align",
+        "_blocks",
+        "_capacity",
+        "_doomed",
+        "_ends",
+        "_gaps",
+        "_high_water",
+        "_lent",
+        "_starts",
+        "_used",
+    )
 
     def __init__(self, capacity: int, alignment: int = 64) -> None:
         if alignment < 1 or alignment & (alignment - 1):
@@ -60,6 +73,8 @@ class Arena:
         self._ends: dict[int, int] = {}  # end -> start
         self._used = 0
         self._high_water = 0
+        self._lent: dict[int, int] = {}  # start -> by how many a block is read
+        self._doomed: dict[int, None] = {}  # those of them that nobody else needs
 
     @property
     def capacity(self) -> int:
@@ -118,11 +133,40 @@ class Arena:
         self._used += size
         return offset
 
-    def free(self, offset: int) -> None:
-        """Give back the block that starts at `offset`. Raises UnknownBlockError if there is none."""
-        size = self._blocks.pop(offset, None)
-        if size is None:
+    @property
+    def doomed(self) -> list[int]:
+        """Sizes of the blocks that are freed and still lent, as they were rounded."""
+        return [self._blocks[offset] for offset in self._doomed]
+
+    def lend(self, offset: int) -> None:
+        """Somebody reads the block that starts at `offset`, until `take_back`.
+
+        Raises UnknownBlockError if there is none.
+        """
+        if offset not in self._blocks or offset in self._doomed:
             raise UnknownBlockError(offset)
+        self._lent[offset] = self._lent.get(offset, 0) + 1
+
+    def take_back(self, offset: int) -> None:
+        """The reverse of `lend`, once for each."""
+        self._lent[offset] -= 1
+        if not self._lent[offset]:
+            del self._lent[offset]
+            if offset in self._doomed:
+                del self._doomed[offset]
+                self.free(offset)
+
+    def free(self, offset: int) -> None:
+        """Give back the block that starts at `offset`, now or when nobody reads it any more.
+
+        Raises UnknownBlockError if there is none.
+        """
+        if offset in self._lent and offset not in self._doomed:
+            self._doomed[offset] = None
+            return
+        if offset in self._doomed or offset not in self._blocks:
+            raise UnknownBlockError(offset)
+        size = self._blocks.pop(offset)
         self._used -= size
         start, end = offset, offset + size
         before = self._ends.get(start)
@@ -154,6 +198,8 @@ class Arena:
                 _require(start % PAGE == 0 and size % PAGE == 0, f"big blocks are made of whole pages (at {start})")
             position, was_gap = start + size, is_gap
         _require(position == self._high_water, "blocks and gaps end at the high-water mark")
+        _require(self._lent.keys() <= self._blocks.keys(), "what is lent is a block")
+        _require(self._doomed.keys() <= self._lent.keys(), "what is freed and a block is lent")
 
     def _fitted(self, size: int) -> tuple[int, int]:
         """The bytes that a block for `size` bytes takes, and of what its start is a multiple."""

@@ -88,11 +88,14 @@ RESERVED: Final = 50  # (group_id, attempt, ok, free map)
 GROUP: Final = 51  # (group_id, notice map)  the head to a member: what has become of a placement group
 DRAIN: Final = 52  # (seconds)  the head to a member: end when nothing is left, or when they are over; 0 for any time
 ENDED: Final = 53  # ()  the driver has gone, but not all that it leaves: end what nobody wants any more
-SEEK: Final = 54  # (oid)  where is a large object to be had? -> SOURCE
-SOURCE: Final = 55  # (oid, number)  from that node
-SOUGHT: Final = 56  # (oid, ok)  it has come from there, or not; or it is not wanted any more
-CLAIM: Final = 57  # (key, wants)  keep room for this spec of mine -> CLAIMED; or let go of that
-CLAIMED: Final = 58  # (key, ok)  there is room now, or none is kept
+SEEK: Final = 54  # (oid)  where is a large object to be had? -> FOUND, any number of them
+SOUGHT: Final = 56  # (oid, ok)  it has come, or is not wanted any more
+FOUND: Final = 57  # (oid, number, [part])  from that node too, which has all of it, or these parts besides those before
+DRY: Final = 58  # (oid, number)  it does not come from that node -> FOUND, if there is another
+SPREAD: Final = 59  # (oid)  others are sent to you for what you have of it -> PARTS, again and again
+PARTS: Final = 60  # (oid, [part])  these have come
+CLAIM: Final = 61  # (key, wants)  keep room for this spec of mine -> CLAIMED; or let go of that
+CLAIMED: Final = 62  # (key, ok)  there is room now, or none is kept
 UNHOST: Final = 47  # (actor_id)  let it end when it has done what it has been given
 
 # ---- daemon to client ------------------------------------------------------------------------------------------------
@@ -169,10 +172,13 @@ SCHEMAS: Final[dict[int, frozenset[tuple[type, ...]]]] = {
     DRAIN: _variants((int, float)),
     ENDED: _variants(),
     SEEK: _variants(bytes),
-    SOURCE: _variants(bytes, int),
     SOUGHT: _variants(bytes, bool),
     CLAIM: _variants(int, bool),
     CLAIMED: _variants(int, bool),
+    FOUND: _variants(bytes, int, list),
+    DRY: _variants(bytes, int),
+    SPREAD: _variants(bytes),
+    PARTS: _variants(bytes, list),
     RESERVE: _variants(bytes, int, list, bool),
     RESERVED: _variants(bytes, int, bool, dict),
     GROUP: _variants(bytes, dict),

@@ -67,8 +67,12 @@ class Host:
         """What lets a command run on this host."""
         return ["ip", "netns", "exec", self.name]
 
-    def plug_in(self) -> int:
-        """Give it a network device; the descriptor of that one's other end, with which the device goes."""
+    def plug_in(self, packet_bytes: int) -> int:
+        """Give it a network device; the descriptor of that one's other end, with which the device goes.
+
+        Args:
+            packet_bytes: size of the largest packet.
+        """
         end = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
         made = fcntl.ioctl(end, TUNSETIFF, struct.pack(REQUEST, b"rayd%d", IFF_TUN | IFF_NO_PI))
         device = struct.unpack(REQUEST, made)[0].rstrip(b"\0").decode()
@@ -76,7 +80,7 @@ class Host:
         inside = ["ip", "-n", self.name]
         _run(*inside, "link", "set", "lo", "up")
         _run(*inside, "address", "add", f"{self.address}/24", "dev", "eth0")
-        _run(*inside, "link", "set", "eth0", "mtu", str(BYTES_MAX_OF_A_PACKET), "txqueuelen", "5000", "up")
+        _run(*inside, "link", "set", "eth0", "mtu", str(packet_bytes), "txqueuelen", "5000", "up")
         return end
 
     def rayd(self, *arguments: str) -> str:
@@ -87,8 +91,12 @@ class Host:
     def start(self, *arguments: str) -> Record:
         """Start a daemon; its record."""
         self.rayd("start", "--node-ip-address", self.address, *arguments)
-        (record,) = sessions.live(str(self.folder / "ray"))
+        (record,) = self.records()
         return record
+
+    def records(self) -> list[Record]:
+        """Of the daemons that run."""
+        return sessions.live(str(self.folder / "ray"))
 
     def head(self, *arguments: str) -> Record:
         """Start a head with one CPU."""
@@ -105,14 +113,18 @@ class Host:
         self._programs.append(Program(self.folder, source, environment, prefix=self.prefix))
         return self._programs[-1]
 
+    def close_programs(self) -> None:
+        """End the programs that it runs."""
+        while self._programs:
+            self._programs.pop().close()
+
     def pids(self) -> list[int]:
         """Its processes."""
         return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
 
     def close(self) -> None:
         """End and remove everything."""
-        for running in self._programs:
-            running.close()
+        self.close_programs()
         for pid in self.pids():
             procfs.kill(pid, signal.SIGKILL)
         until(lambda: not self.pids())
@@ -125,18 +137,19 @@ class Network:
     Args:
         folder: an empty one, for everything that they write.
         count: of the hosts.
+        packet_bytes: size of the largest packet; with fewer and larger ones the wire has less to do.
 
     Raises:
         NotHereError: the system does not let us make any.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, packet_bytes: int = BYTES_MAX_OF_A_PACKET) -> None:
         self.hosts: list[Host] = []
         ends: list[int] = []
         try:
             for number in range(1, count + 1):
                 self.hosts.append(Host(f"10.0.0.{number}", folder / f"h{number}", folder / "token"))
-                ends.append(self.hosts[-1].plug_in())
+                ends.append(self.hosts[-1].plug_in(packet_bytes))
         except (OSError, CommandError) as error:
             self._remove_hosts()
             raise NotHereError(f"no hosts can be made: {error}") from error
@@ -161,6 +174,14 @@ class Network:
     def everywhere(self, **quality: Any) -> dict[str, int]:
         """The same between all hosts."""
         return self._order(list(itertools.permutations(self.hosts, 2)), quality)
+
+    def limit(self, rate_out: float, rate_in: float) -> None:
+        """So many bytes per second go out of each host, and into it, from now on; 0 for any."""
+        self._order([], {"rate_out": rate_out, "rate_in": rate_in})
+
+    def bytes_sent(self, source: Host, destination: Host) -> int:
+        """How much has gone through from one host to another until now."""
+        return self._order([(source, destination)], {})["there"]
 
     def bytes_carried(self) -> int:
         """How much has gone through until now."""
@@ -190,9 +211,9 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(folder: Path, count: int) -> Iterator[Network]:
+def network(folder: Path, count: int, packet_bytes: int = BYTES_MAX_OF_A_PACKET) -> Iterator[Network]:
     """Hosts for as long as they are needed."""
-    made = Network(folder, count)
+    made = Network(folder, count, packet_bytes)
     try:
         yield made
     finally:

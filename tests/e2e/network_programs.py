@@ -251,3 +251,45 @@ USES_FAR = """
 
     print(ray.get(wanted.remote()), flush=True)
 """
+
+# Has an object of SIZE bytes, and a keeper on each other node, in the order of their addresses. Lines of stdin say what
+# to do with a keeper: give it the object, wait until it has it, have it drop it and write something else in its place.
+GIVES = """
+    import hashlib, sys
+    import numpy as np
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray.init()
+    here = ray.get_runtime_context().get_node_id()
+
+    @ray.remote(num_cpus=0.1)
+    class Keeper:
+        def keep(self, data):
+            self.kept = data
+            return hashlib.sha256(data).hexdigest()
+        def drop(self):
+            size = len(self.kept)
+            self.kept = None
+            self.others = [ray.put(np.zeros(size, np.uint8)) for _ in range(3)]
+
+    others = sorted((row["NodeManagerAddress"], row["NodeID"]) for row in ray.nodes() if row["NodeID"] != here)
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for _, node in others]
+    keepers = [Keeper.options(scheduling_strategy=place).remote() for place in places]
+    ray.get([keeper.keep.remote(b"ready") for keeper in keepers])
+    data = np.random.default_rng(1).integers(0, 255, SIZE, np.uint8)
+    right = hashlib.sha256(data).hexdigest()
+    ref = ray.put(data)
+    print("ready", flush=True)
+    given = {}
+    for line in sys.stdin:
+        what, number = line.split()
+        keeper = keepers[int(number)]
+        if what == "give":
+            given[number] = keeper.keep.remote(ref)
+        elif what == "drop":
+            ray.get(keeper.drop.remote())
+        else:
+            assert ray.get(given.pop(number)) == right, "it arrives as it was"
+        print(what, number, "done", flush=True)
+"""

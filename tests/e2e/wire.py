@@ -13,6 +13,7 @@ import select
 import socket
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -41,6 +42,10 @@ class Quality:
 
 
 GOOD: Final = Quality()
+# A host that has not sent for a while may send as much at once as it could have in this time, in seconds.
+BURST_S: Final = 0.004
+# What would wait longer than this for its way into a host is lost.
+QUEUE_S: Final = 0.2
 
 
 class Wire:
@@ -54,13 +59,19 @@ class Wire:
     def __init__(self, devices: dict[bytes, int], seed: int = 1) -> None:
         self._devices = devices
         self._random = random.Random(seed)
+        self._poller = select.epoll()
         self._quality: dict[tuple[bytes, bytes], Quality] = {}
         self._late: list[tuple[float, int, int, bytes]] = []  # due, turn, device and packet
         self._carried = self._lost = 0
+        self._by_way: Counter[tuple[bytes, bytes]] = Counter()
+        self._rate_out = self._rate_in = 0.0  # bytes per second out of each host, and into it; 0 for any
+        self._sent_until = dict.fromkeys(devices.values(), 0.0)  # when what has gone out of each host is through
+        self._taken_until = dict.fromkeys(devices.values(), 0.0)  # the same for what has gone in
+        self._resting: list[tuple[float, int]] = []  # until when, device
 
     def serve(self) -> None:
         """Carry and obey."""
-        poller = select.epoll()
+        poller = self._poller
         poller.register(STDIN, select.EPOLLIN)
         for device in self._devices.values():
             os.set_blocking(device, False)
@@ -72,18 +83,23 @@ class Wire:
                 elif not self._obey(sys.stdin.readline()):
                     return
             self._deliver_late()
+            self._wake()
 
     def _patience(self) -> float | None:
-        return max(0.0, self._late[0][0] - time.monotonic()) if self._late else None
+        due = [queue[0][0] for queue in (self._late, self._resting) if queue]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _obey(self, line: str) -> bool:
         if not line:
             return False
         order: dict[str, Any] = json.loads(line)
-        for source, destination in order.pop("ways"):
-            way = socket.inet_aton(source), socket.inet_aton(destination)
+        self._rate_out = order.pop("rate_out", self._rate_out)
+        self._rate_in = order.pop("rate_in", self._rate_in)
+        ways = [(socket.inet_aton(source), socket.inet_aton(destination)) for source, destination in order.pop("ways")]
+        for way in ways:
             self._quality[way] = replace(self._quality.get(way, GOOD), **order)
-        print(json.dumps({"carried": self._carried, "lost": self._lost}), flush=True)
+        counted = {"carried": self._carried, "lost": self._lost, "there": sum(self._by_way[way] for way in ways)}
+        print(json.dumps(counted), flush=True)
         return True
 
     def _take_from(self, device: int) -> None:
@@ -94,6 +110,23 @@ class Wire:
                 return
             if packet[0] >> 4 == IPV4 and packet[DESTINATION] in self._devices:
                 self._carry(packet)
+            if self._rate_out and self._has_sent(device, len(packet)):
+                return
+
+    def _has_sent(self, device: int, count: int) -> bool:
+        """A host has sent so many bytes; whether it has to rest now, as all it may send at a time is under way."""
+        now = time.monotonic()
+        until = max(self._sent_until[device], now - BURST_S) + count / self._rate_out
+        self._sent_until[device] = until
+        if until <= now:
+            return False
+        self._poller.unregister(device)
+        heapq.heappush(self._resting, (until, device))
+        return True
+
+    def _wake(self) -> None:
+        while self._resting and self._resting[0][0] <= time.monotonic():
+            self._poller.register(heapq.heappop(self._resting)[1], select.EPOLLIN)
 
     def _carry(self, packet: bytes) -> None:
         device = self._devices[packet[DESTINATION]]
@@ -101,9 +134,19 @@ class Wire:
         if quality.cut or (quality.loss and self._random.random() < quality.loss):
             self._lost += 1
             return
+        due = time.monotonic() + quality.delay_s
+        if self._rate_in:
+            takes = len(packet) / self._rate_in
+            taken = max(self._taken_until[device], due - BURST_S) + takes
+            if taken - due > QUEUE_S:
+                self._lost += 1
+                return
+            self._taken_until[device] = taken
+            due = max(due, taken)
         self._carried += len(packet)
-        if quality.delay_s:
-            heapq.heappush(self._late, (time.monotonic() + quality.delay_s, self._carried, device, packet))
+        self._by_way[packet[SOURCE], packet[DESTINATION]] += len(packet)
+        if due > time.monotonic():
+            heapq.heappush(self._late, (due, self._carried, device, packet))
         else:
             _write(device, packet)
 

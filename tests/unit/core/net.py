@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 
+from coming import PARTING, Coming
 from ends import End
 from peers import RefusedError
 from play import DOINGS, Play
@@ -23,15 +24,14 @@ from rayd.core.effect import (
     Fetch,
     Joined,
     Recovered,
+    Report,
     StopDaemon,
     StopFetch,
     Stored,
     Write,
 )
-from rayd.core.event import Event, Fetched, Join, Recover, Written
-from rayd.core.object_faults import lost
-from rayd.core.objects import AWAY
-from rayd.errors import JOURNAL, NODE_DIED, fault
+from rayd.core.event import Event, Join, Recover, Written
+from rayd.errors import JOURNAL, fault
 from rayd.wire import messages as m
 from world import World, actor_object
 
@@ -50,7 +50,7 @@ class Net:
         self.rng = rng
         self.ends: list[End] = []
         self.refused: list[End] = []
-        self.fetches: list[tuple[World, Fetch]] = []
+        self.fetches: list[Coming] = []
         self.plays: dict[str, Play] = {}
         self.disk: dict[tuple[str, bytes], Any] = {}
         self.unwritten: list[Write] = []
@@ -70,7 +70,8 @@ class Net:
         world.dial = lambda dial: self._dial(world, dial)
         world.deliver = self.deliver_alone
         world.waits = lambda: HEAD_ADDRESS not in self.plays or world.node.neighbours.cluster.absence is not None
-        world.node.neighbours.foreign.shared_from = 1
+        world.node.neighbours.foreign.pulls.shared_from = 1
+        world.node.neighbours.foreign.pulls.parting = PARTING
         world.now = max([world.now, *(play.world.now for play in self.plays.values())])
         world.step(event)
         self.plays[address] = Play(world)
@@ -147,52 +148,52 @@ class Net:
         ready = [end for end in self.ends if end.coming]
         if rng.randrange(3) == 0:
             self.write(rng.choice([1, 1, 5, 100]))
-        if self.fetches and rng.randrange(3) == 0:
-            self.fetch(self.fetches.pop(rng.randrange(len(self.fetches))))
+        if self.fetches and rng.randrange(3) == 0 and self._fetch_some():
+            pass
         elif ready:
             rng.choice(ready).deliver(rng.choice([1, 1, 3, 100]))
 
     # ---- wires -------------------------------------------------------------------------------------------------------
 
-    def fetch(self, asked: tuple[World, Fetch]) -> None:
-        """The bytes of an object come from one store to another, or cannot be had."""
-        world, effect = asked
-        play = self.plays.get(effect.address)
-        entry = play.world.node.state.objects.entries.get(effect.oid) if play is not None else None
-        why = None
-        if play is None:
-            why = fault(NODE_DIED, "nothing answers there")
-        elif entry is None or entry.kind != m.STORED:
-            why = entry.data if entry is not None and entry.kind == m.FAULT else lost(effect.oid)
-            why["elsewhere"] = entry is not None and entry.kind == AWAY
-        else:
-            start, size = entry.data
-            assert size == effect.size
-            world.memory[effect.offset : effect.offset + size] = play.world.memory[start : start + size]
-        world.step(Fetched(effect.number, why))
+    def fetch(self, coming: Coming) -> bool:
+        """Something becomes of an object on its way; False if it has to wait."""
+        return coming.go_on({address: play.world for address, play in self.plays.items()}, self.rng)
+
+    def _fetch_some(self) -> bool:
+        """The same for any that does not have to wait; whether there was one."""
+        return any(self.fetch(coming) for coming in self.rng.sample(self.fetches, len(self.fetches)))
 
     def _take_fetches(self, world: World) -> None:
-        self.fetches += [(world, e) for e in world.take(Fetch) if isinstance(e, Fetch)]
+        self.fetches = [coming for coming in self.fetches if not coming.over]
+        for effect in world.take(Fetch):
+            assert isinstance(effect, Fetch)
+            known = self._coming(world, effect.number)
+            if known is None:
+                self.fetches.append(Coming(world, effect, self.rng))
+            else:
+                known.offer(effect)
+        for report in world.take(Report):
+            assert isinstance(report, Report)
+            coming = self._coming(world, report.number)
+            if coming is not None:
+                coming.report()
         for effect in world.take(StopFetch):
             assert isinstance(effect, StopFetch)
-            self._stop_fetch(world, effect.number)
+            coming = self._coming(world, effect.number)
+            if coming is not None:
+                coming.stop()
 
-    def _stop_fetch(self, world: World, number: int) -> None:
-        for asked in self.fetches:
-            if asked[0] is world and asked[1].number == number:
-                self.fetches.remove(asked)
-                world.step(Fetched(number, None))
-                return
+    def _coming(self, world: World, number: int) -> Coming | None:
+        found = [coming for coming in self.fetches if coming.world is world and coming.number == number]
+        return found[0] if found and not found[0].over else None
 
     def deliver_all(self) -> bool:
         """Everything arrives; whether there was anything."""
         found = False
-        while (ready := [end for end in self.ends if end.coming]) or self.fetches or self.write(100):
+        while (ready := [end for end in self.ends if end.coming]) or self._fetch_some() or self.write(100):
             found = True
             if ready:
                 self.rng.choice(ready).deliver(100)
-            elif self.fetches:
-                self.fetch(self.fetches.pop())
             self.carry_out()
         return found
 
@@ -212,9 +213,7 @@ class Net:
                 self._take_fetches(play.world)
             if ready := [end for end in self.ends if end.coming]:
                 ready[0].deliver(100)
-            elif self.fetches:
-                self.fetch(self.fetches.pop())
-            elif not self.write(100):
+            elif not (self._fetch_some() or self.write(100)):
                 return found
             found = True
 
@@ -321,7 +320,7 @@ class Net:
                 continue
             neighbours = play.world.node.neighbours
             for oid, conn in neighbours.foreign.source.items():
-                there = neighbours.channels.by_conn[conn].member.number == number
+                there = conn and neighbours.channels.by_conn[conn].member.number == number
                 kind = play.world.node.state.objects.entries[oid].kind
                 assert not there or oid.endswith(b"\xff" * 12) or kind >= 0, f"{oid.hex()} is only there"
         self.kill(address)
@@ -331,7 +330,7 @@ class Net:
         world = self.plays.pop(address).world
         mine = [end for end in self.ends if end.world is world]
         self.ends = [end for end in self.ends if end.world is not world and end.other.world is not world]
-        self.fetches = [asked for asked in self.fetches if asked[0] is not world]
+        self.fetches = [coming for coming in self.fetches if coming.world is not world]
         for end in mine:
             end.connected = False
             end.other.close()
@@ -350,7 +349,8 @@ class Net:
                     continue
                 play.everybody_answers(self.carry_out)
                 moved = moved or len(play.world.trace) != before
-                if play.world.node.neighbours.cluster._is_news():
+                cluster = play.world.node.neighbours.cluster
+                if cluster._is_news() and cluster.deadline() is not None:
                     play.world.wait_ms(20)
                     moved = True
             if not moved and not self._wait_for_doubts():
@@ -376,7 +376,7 @@ class Net:
         if not any(play.short() for play in self.plays.values()):
             for play in list(self.plays.values()):
                 play.expect_nothing_pending()
-        for play in list(self.plays.values()):
+        for play in list(self.plays.values()):  # one that is drained may end meanwhile
             play.release_everything(self.everybody_answers)
         self.everybody_answers()
         for play in list(self.plays.values()):
@@ -445,6 +445,8 @@ def play_net(seed: int, steps: int, nodes: int = 3, deaths: int = 0, heads: int 
             net.head_comes()
         elif heads > 1 and rng.randrange(60) == 0:
             net.refuse_writes()
+        if not net.plays:  # the others had ended before
+            net.head_comes()
         for _ in range(rng.randrange(4)):
             net.deliver(rng)
             net.carry_out()

@@ -13,8 +13,9 @@ import msgpack
 
 from peers import CRASH, SIGKILL, Peer, RefusedError, WorkerPeer, actor_object, creation, returned
 from rayd.core.effect import Audit, Dial, Effect, Effects, SendPart, StartWorker, TakeBack
-from rayd.core.event import Event, TakenBack, Tick, WorkerExited, WorkerStarted
+from rayd.core.event import Event, Sent, TakenBack, Tick, WorkerExited, WorkerStarted
 from rayd.core.node import Node
+from rayd.errors import Fault
 from rayd.store.arena import Arena
 from rayd.wire import messages as m
 from rayd.wire.frame import encode
@@ -55,6 +56,7 @@ class World:
         trace: everything the core ever asked for, in order.
         memory: the bytes of its store.
         waits: requests may have to wait for a head that has gone.
+        arrives: what other stores read arrives at once.
         snatches: whether a worker reads the next datagram before it can be taken back.
     """
 
@@ -89,6 +91,8 @@ class World:
         self.dial: Callable[[Dial], None] = _nowhere
         self.deliver: Callable[[], object] = bool
         self._conns = count(1)
+        self.arrives = True
+        self._store: Peer | None = None
 
     # ---- the shell's part --------------------------------------------------------------------------------------------
 
@@ -131,6 +135,8 @@ class World:
                 if isinstance(effect, SendPart):
                     part = bytes(self.memory[effect.offset : effect.offset + effect.size])
                     self.peers[effect.conn].sent([(m.DATA, effect.req, part)])
+                    if self.peers[effect.conn].kind == "bulk" and self.arrives:
+                        self.node.step(self.now, Sent(effect.conn))
                     continue
                 if isinstance(effect, StartWorker):
                     self.starting.append(effect)
@@ -164,6 +170,13 @@ class World:
             else:
                 taken += [body[0] for body in worker.unread.popleft()]
         self.node.step(self.now, TakenBack(wid, taken))
+
+    def read(self, oid: bytes, at: int, size: int) -> bytes | Fault:
+        """What another store is sent that asks for a part of an object, or the reason why it is not."""
+        store = self._store = self._store or self.tool("bulk")
+        store.send((m.READ, 1, oid, at, size))
+        answer = store.inbox.pop()
+        return bytes(answer[2]) if answer[0] == m.DATA else dict(answer[3])
 
     def take(self, kind: type | None = None) -> list[Effect]:
         """Effects of the rarer kind since the last look: all, or those of one class."""
