@@ -20,7 +20,7 @@ from rayd.core.rooms import Rooms
 from rayd.core.state import NodeState
 from rayd.core.streams import GENERATOR_INDEX, NONE_PICKLED
 from rayd.core.task import STREAMING, Spec, Task
-from rayd.errors import ACTOR_DIED, CANCELLED, NODE_DIED, Fault, fault
+from rayd.errors import ACTOR_DIED, ACTOR_UNAVAILABLE, CANCELLED, NODE_DIED, Fault, fault
 from rayd.ids import return_id
 from rayd.wire.frame import ProtocolError
 from rayd.wire.messages import CALL, CANCEL, ERROR, FAR_DONE, FAULT, INLINE, REFUSE, RELEASE, STORED, SUBMIT
@@ -327,8 +327,10 @@ class Offload:
                 continue
             gone = channel.gone()
             if task.actor is not None:
-                text = f"The call {task.spec.name} failed: its actor was on {gone}. Create the actor again."
-                why = fault(ACTOR_DIED, text, actor_id=task.actor.hex())
+                alive = channel.member.alive
+                remedy = "It may live, and may have begun the call: call again" if alive else "Create the actor again"
+                text = f"The call {task.spec.name} failed: its actor was on {gone}. {remedy}."
+                why = fault(ACTOR_UNAVAILABLE if alive else ACTOR_DIED, text, actor_id=task.actor.hex())
                 self.tasks.finish(task, FAULT, why, None)
                 continue
             text = f"Task {task.spec.name} failed: it was given to {gone}."
