@@ -33,6 +33,11 @@ from rayd.bench.rowset import ROWS, Row, select
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures here."
 )
+@click.option(
+    "--tls-host",
+    metavar="ADDRESS",
+    help="Also run the rows in clusters that listen at this address of the machine, so over TLS.",
+)
 @click.option("--no-pool", is_flag=True, help="Do not run the counterparts on multiprocessing.Pool.")
 @click.option(
     "--scale",
@@ -54,6 +59,7 @@ def microbenchmark(
     rounds: int,
     min_seconds: float,
     json_file: Path | None,
+    tls_host: str | None,
     no_pool: bool,
     scale: float,
     timeout: float | None,
@@ -76,7 +82,7 @@ def microbenchmark(
         against = str(_build_peers(progress))
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise click.BadParameter(f"the folder {json_file.resolve().parent} does not exist", param_hint="--json")
-    chosen = environments(against, pool=not no_pool, environ=os.environ)
+    chosen = environments(against, pool=not no_pool, environ=os.environ, tls_host=tls_host)
     plan = Plan(rows, rounds, min_seconds, scale, timeout, named=bool(patterns))
     versions: dict[str, dict[str, str]] = {}
     lines: list[Line] = []

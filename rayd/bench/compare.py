@@ -18,7 +18,7 @@ from rayd.bench.floors import FLOORS, NO_FLOOR, Verdict, verdicts
 from rayd.bench.rowset import ROWS, Row
 
 FOLDER = Path(__file__).resolve().parent
-OURS, RAY, POOL = "rayd", "ray", "pool"
+OURS, OVER_TLS, RAY, POOL = "rayd", "rayd over TLS", "ray", "pool"
 
 #: Would make a session join a running cluster, or import another environment's packages.
 _UNSET_EVERYWHERE = ("RAY_ADDRESS", "RAY_NAMESPACE")
@@ -29,18 +29,19 @@ _SET_FOR_PEERS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One thing to measure: ``script`` run by ``python``; ``rows`` are the names of the rows that it has."""
+    """One thing to measure: ``script`` run by ``python`` with ``options``; ``rows`` are the names of those it has."""
 
     label: str
     python: str
     script: Path
     rows: frozenset[str]
     environ: Mapping[str, str]
+    options: tuple[str, ...] = ()
 
     def command(self, row: str, min_seconds: float, scale: float) -> list[str]:
         """The command that measures one row."""
         options = ["--rows", row, "--min-seconds", str(min_seconds), "--scale", str(scale), "--json"]
-        return [self.python, str(self.script), *options]
+        return [self.python, str(self.script), *options, *self.options]
 
 
 @dataclass(slots=True)
@@ -116,12 +117,18 @@ class Plan:
     named: bool
 
 
-def environments(against: str | None, *, pool: bool, environ: Mapping[str, str]) -> list[Environment]:
-    """This interpreter's ``ray``, the ``ray`` of the interpreter ``against``, and the process pool, in this order."""
+def environments(
+    against: str | None, *, pool: bool, environ: Mapping[str, str], tls_host: str | None = None
+) -> list[Environment]:
+    """This interpreter's ``ray``, the same with clusters that listen at ``tls_host``, the ``ray`` of the interpreter
+    ``against``, and the process pool, in this order.
+    """
     names = frozenset(row.name for row in ROWS)
     ours = {name: value for name, value in environ.items() if name not in _UNSET_EVERYWHERE}
     theirs = {name: value for name, value in ours.items() if name not in _UNSET_FOR_PEERS} | _SET_FOR_PEERS
     found = [Environment(OURS, sys.executable, FOLDER / "rows.py", names, ours)]
+    if tls_host:
+        found.append(Environment(OVER_TLS, sys.executable, FOLDER / "rows.py", names, ours, ("--host", tls_host)))
     if against:
         found.append(Environment(RAY, against, FOLDER / "rows.py", names, theirs))
     if pool:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rayd.bench.compare import OURS, POOL, RAY, Line
+from rayd.bench.compare import OURS, OVER_TLS, POOL, RAY, Line
 from rayd.bench.figures import in_digits
 from rayd.bench.floors import FLOORS, NO_FLOOR
 
@@ -24,7 +24,7 @@ Versions = Mapping[str, Mapping[str, str]]
 
 def columns(labels: Sequence[str]) -> list[str]:
     """The columns for the environments that were measured."""
-    heads = ["row", "unit", OURS]
+    heads = ["row", "unit", OURS, *([OVER_TLS] if OVER_TLS in labels else [])]
     for label in (RAY, POOL):
         if label in labels:
             heads += [label, f"x {label}", "floor"]
@@ -35,6 +35,8 @@ def cells_of(line: Line, labels: Sequence[str]) -> list[str]:
     """The texts of one line of the table, in the order of ``columns``."""
     floor = FLOORS.get(line.row.name, NO_FLOOR)
     texts = [line.row.name, line.row.unit, _figure(line, OURS)]
+    if OVER_TLS in labels:
+        texts.append(_figure(line, OVER_TLS))
     for label, least in ((RAY, floor.ray), (POOL, floor.pool)):
         if label in labels:
             texts += [_figure(line, label), in_digits(line.times(label)), in_digits(least)]

@@ -23,12 +23,12 @@ else:
     )
 
 
-def run_row(ray: Any, row: rowset.Row, min_seconds: float, scale: float = 1.0) -> rowset.Result:
+def run_row(ray: Any, row: rowset.Row, min_seconds: float, scale: float = 1.0, host: str = "") -> rowset.Result:
     """Run one row in a session of its own, as large as the row says."""
-    bench = measure.Bench(ray, min_seconds, scale)
+    bench = measure.Bench(ray, min_seconds, scale, host)
     if row.cpus is None:
         return row.measure(bench)
-    with measure.session(ray, row.cpus):
+    with measure.session(ray, row.cpus, host):
         return row.measure(bench)
 
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rowset.ROWS,
         arguments,
         environment,
-        lambda row: run_row(ray, row, arguments.min_seconds, arguments.scale),
+        lambda row: run_row(ray, row, arguments.min_seconds, arguments.scale, arguments.host),
     )
 
 

@@ -122,6 +122,7 @@ class Cluster:
         labels: Mapping[str, str] | None = None,
         object_store_memory: int = _STORE_BYTES,
         node_name: str | None = None,
+        node_ip_address: str | None = None,
         env_vars: Mapping[str, str] | None = None,
     ) -> ClusterNode:
         """Start another daemon: the head if it is the first one.
@@ -130,6 +131,8 @@ class Cluster:
             wait: return only when the head knows it; a node that joins has always been let in when this returns.
             num_cpus, num_gpus, resources, labels, object_store_memory, node_name: what the node offers, as for
                 ``ray.init``.
+            node_ip_address: an address of this machine at which it listens, 127.0.0.1 by default; at any that is not of
+                loopback, what crosses nodes goes over TLS.
             env_vars: variables of the daemon's environment, and so of its workers'.
 
         Raises:
@@ -140,6 +143,7 @@ class Cluster:
             head=head is None,
             join=head.address if head is not None else "",
             port=0,
+            host=node_ip_address,
             num_cpus=num_cpus,
             num_gpus=num_gpus,
             resources=resources,

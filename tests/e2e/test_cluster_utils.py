@@ -37,6 +37,12 @@ def test_nodes_come_and_go(cluster: Cluster) -> None:
     assert cluster.remaining_processes_alive()
 
 
+def test_nodes_listen_where_they_are_told(cluster: Cluster) -> None:
+    special = cluster.add_node(node_ip_address="127.0.0.2", resources={"special": 1})
+    assert special.address.startswith("127.0.0.2:")
+    assert ray.get(node_id.remote()) == special.node_id
+
+
 def test_a_node_that_is_killed_is_missed(cluster: Cluster) -> None:
     node = cluster.add_node(num_cpus=2)
     node.kill_raylet()

@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .measure import Bench
+from .measure import STORE_BYTES, Bench, head
 from .row import Result, Row, check, row
 
 CPUS_EACH = 2
-STORE_BYTES = 1_500_000_000
 GB = 1e9
 #: Tasks that are outstanding at once.
 BATCH = 1000
@@ -44,18 +43,12 @@ def far(ray: Any, function: Any, **options: Any) -> Any:
     return ray.remote(num_cpus=1, resources={"far": 1}, **options)(function)
 
 
-def _head() -> Any:
-    from ray.cluster_utils import Cluster
-
-    return Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS_EACH, "object_store_memory": STORE_BYTES})
-
-
 @contextmanager
 def two_nodes(bench: Bench) -> Iterator[Any]:
     """A head and a second node, with this process connected to the head; yields the cluster."""
-    cluster = _head()
+    cluster = head(bench.host, num_cpus=CPUS_EACH)
     try:
-        _add_far_node(cluster)
+        _add_far_node(cluster, bench.host)
         bench.ray.init(address=cluster.address, logging_level=logging.ERROR)
         cluster.wait_for_nodes()
         _warm(bench.ray)
@@ -65,8 +58,9 @@ def two_nodes(bench: Bench) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def _add_far_node(cluster: Any) -> None:
-    cluster.add_node(num_cpus=CPUS_EACH, resources={"far": CPUS_EACH}, object_store_memory=STORE_BYTES)
+def _add_far_node(cluster: Any, host: str) -> None:
+    where = {"node_ip_address": host} if host else {}
+    cluster.add_node(num_cpus=CPUS_EACH, resources={"far": CPUS_EACH}, object_store_memory=STORE_BYTES, **where)
 
 
 def _warm(ray: Any) -> None:
@@ -189,7 +183,7 @@ def node_joins(bench: Bench) -> Result:
     with two_nodes(bench) as cluster:
         for number in range(3, 6):
             start = time.perf_counter()
-            _add_far_node(cluster)
+            _add_far_node(cluster, bench.host)
             while ray.cluster_resources()["CPU"] < number * CPUS_EACH:
                 check(holds=time.perf_counter() - start < UP_S, what="the node did not join")
                 time.sleep(0.005)
@@ -234,7 +228,7 @@ def many_groups(bench: Bench) -> Result:
 @contextmanager
 def remote_driver(bench: Bench) -> Iterator[None]:
     """This process as a client of a cluster on this machine of which it uses neither daemon nor store."""
-    cluster = _head()
+    cluster = head(bench.host, num_cpus=CPUS_EACH)
     server = None
     try:
         address = cluster.address

@@ -13,6 +13,9 @@ from typing import Any
 
 from .row import WrongResultError
 
+#: Of each node of a cluster.
+STORE_BYTES = 1_500_000_000
+
 #: Into how many samples the time of a rate is divided.
 SAMPLES = 4
 #: How long all workers of a session may take to start before its row is measured.
@@ -24,12 +27,14 @@ class Bench:
     """What a row gets: the module ``ray`` of this environment, the time to measure, and the size of the work.
 
     ``min_seconds`` is about how long a rate is measured after its warm-up; ``scale`` multiplies the sizes of the work
-    (1.0 is the documented size; tests use less); ``ray`` is None for rows of the process pool.
+    (1.0 is the documented size; tests use less); ``ray`` is None for rows of the process pool. ``host`` is an address
+    at which clusters listen instead of loopback, so that what crosses the network goes over TLS; "" for loopback.
     """
 
     ray: Any
     min_seconds: float
     scale: float = 1.0
+    host: str = ""
 
     def size(self, full: int) -> int:
         """The documented size, scaled, and at least 1."""
@@ -75,14 +80,30 @@ def memcpy_seconds(source: Any, runs: int = 5) -> float:
 
 
 @contextmanager
-def session(ray: Any, cpus: int) -> Iterator[None]:
-    """A session of ``cpus`` logical CPUs in which all workers have started, shut down at the end."""
-    ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
+def session(ray: Any, cpus: int, host: str = "") -> Iterator[None]:
+    """A session of ``cpus`` logical CPUs in which all workers have started, shut down at the end; with a ``host`` its
+    daemon listens there.
+    """
+    cluster = head(host, num_cpus=cpus) if host else None
     try:
+        if cluster is None:
+            ray.init(num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=cluster.address, logging_level=logging.ERROR)
         settle(ray, cpus)
         yield
     finally:
         ray.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
+
+
+def head(host: str, **args: Any) -> Any:
+    """A cluster of one node, which listens at ``host``, or on loopback if that is ""."""
+    from ray.cluster_utils import Cluster
+
+    where = {"node_ip_address": host} if host else {}
+    return Cluster(initialize_head=True, head_node_args={"object_store_memory": STORE_BYTES, **args, **where})
 
 
 def settle(ray: Any, cpus: int) -> None:

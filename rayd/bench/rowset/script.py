@@ -23,6 +23,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--rows", default="", help="names or patterns of rows, separated by commas; default: all")
     options.add_argument("--min-seconds", type=float, default=2.0, help="about how long to measure a rate; default: 2")
     options.add_argument("--scale", type=float, default=1.0, help="factor for the sizes of the work; default: 1")
+    options.add_argument("--host", default="", help="address at which clusters listen; default: loopback")
     options.add_argument("--json", action="store_true", help="print one line of JSON per row instead of words")
     return options
 

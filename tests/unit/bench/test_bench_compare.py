@@ -31,6 +31,12 @@ def test_without_peers_and_pool_only_ours_is_run() -> None:
     assert [one.label for one in environments(None, pool=False, environ={})] == ["rayd"]
 
 
+def test_the_same_rows_are_run_over_tls_beside_the_others() -> None:
+    ours, over_tls = environments(None, pool=False, environ={}, tls_host="10.0.0.5")
+    assert over_tls.label == "rayd over TLS"
+    assert over_tls.command("x", 1.0, 1.0) == [*ours.command("x", 1.0, 1.0), "--host", "10.0.0.5"]
+
+
 def test_environments_take_turns_row_by_row_and_a_failing_cell_does_not_stop_the_others(tmp_path: Path) -> None:
     first, second = ROWS[0], ROWS[1]
     good = "print(json.dumps({'row': name, 'samples': [2.0], 'extras': {}}))"

@@ -34,6 +34,7 @@ def test_columns_appear_for_the_environments_that_were_measured() -> None:
     assert columns(["rayd"]) == ["row", "unit", "rayd", "verdict", "beside it"]
     assert columns(["rayd", "ray"]) == ["row", "unit", "rayd", "ray", "x ray", "floor", "verdict", "beside it"]
     assert len(columns(["rayd", "ray", "pool"])) == 11
+    assert columns(["rayd", "rayd over TLS"]) == ["row", "unit", "rayd", "rayd over TLS", "verdict", "beside it"]
 
 
 def test_a_line_holds_medians_ratios_floors_and_the_verdict() -> None:
