@@ -73,7 +73,7 @@ def test_a_head_goes_on_from_redis(heads: Heads, server: Server, program: StartP
         control.rpc("kv_del", namespace="a:b", key=b"gone")
     heads.kill()
     heads.begin()
-    assert "2 detached actor(s) started again" in heads.said
+    assert "4 detached actor(s) started again" in heads.said
     program(FINDS_ACTORS, to(heads.now)).succeed()
     with Control(heads.now.socket) as control:
         assert control.rpc("kv_get", namespace="a:b", key=b"k:\0") == b"v"
