@@ -28,12 +28,13 @@ NODES_MAX: Final = 1 << 12
 # A view is told when it has changed, this long after the one before, and in any case after ``BEAT_NS``.
 VIEW_NS: Final = 10_000_000
 BEAT_NS: Final = 1_000_000_000
-# Telling all nodes of all costs the head the square of their number: up to so many nodes it does so every ``VIEW_NS``,
-# with more of them the less often, so that the cost stays the same, but not less often than every ``BEAT_NS``.
+# Telling all nodes of all costs the head the square of their number: up to so many it does so every ``VIEW_NS``, with
+# more of them less often, so that the cost stays the same, but every ``BEAT_NS`` at least.
 OFTEN_UP_TO: Final = 50
-# A node that has heard nothing from the head for so long ends: the others may soon take it for dead and start its
-# actors elsewhere. A network may be cut for less.
+# A node that has not heard the head for so long ends: others may soon start its actors. A network may be cut for less.
 FENCE_NS: Final = 30_000_000_000
+# If its daemon cannot do that, being stopped, the fork server ends the workers so much later.
+STOPPED_NS: Final = 2_000_000_000
 # A node that the head has left, and that knows that nobody listens in its place, waits for so long.
 AWAY_MINUTES_MAX: Final = AWAY_NS_MAX // 60_000_000_000
 
@@ -471,7 +472,7 @@ class Cluster:
             self._urgent = False
         if self.state.now - self._fenced_at >= BEAT_NS:
             self._fenced_at = self.state.now
-            self.state.effects.others.append(FenceAt(self._head_heard_at + FENCE_NS))
+            self.state.effects.others.append(FenceAt(self._head_heard_at + FENCE_NS + STOPPED_NS))
 
     def _beat_of_head(self) -> None:
         me = self.me
