@@ -2,7 +2,8 @@
 
 A part that changes something durable says so (``put``) after it has changed its tables; whoever would acknowledge the
 change waits (``then``) until the shell has reported that everything put so far is on stable storage. When it cannot be
-written, what is not durable yet is undone, the latest first, and whoever waits is told why.
+written, what is not durable yet is undone, the latest first, and whoever waits is told why. What is not to be undone,
+such as that a driver is there, is owed: it is written before the next row.
 """
 
 from collections import deque
@@ -41,7 +42,8 @@ class Journal:
         self._effects = effects
         self._durable = 0
         self._fresh = False
-        self._undos: deque[tuple[int, Callable[[], None]]] = deque()
+        self._coming: deque[tuple[int, str, bytes, Any, Callable[[], None] | None]] = deque()  # not durable yet
+        self._owed: dict[tuple[str, bytes], Any] = {}
         self._waiting: deque[tuple[int, Callable[[Fault | None], None]]] = deque()
 
     def put(self, kind: str, key: bytes, value: Any, undo: Callable[[], None] | None = None) -> None:
@@ -50,15 +52,20 @@ class Journal:
         Args:
             kind, key: its name.
             value: what travels in messages; None to keep it no longer.
-            undo: takes the change back that this row stands for, if it cannot be written.
+            undo: takes the change back that this row stands for, if it cannot be written; None for what stays so.
         """
         if not self.on:
             return
+        owed, self._owed = self._owed, {}
+        for (other_kind, other_key), other in owed.items():
+            self._write(other_kind, other_key, other, None)
+        self._write(kind, key, value, undo)
+
+    def _write(self, kind: str, key: bytes, value: Any, undo: Callable[[], None] | None) -> None:
         self.count += 1
         self._effects.others.append(Write(self.count, kind, key, value, self._fresh))
         self._fresh = False
-        if undo is not None:
-            self._undos.append((self.count, undo))
+        self._coming.append((self.count, kind, key, value, undo))
 
     def then(self, do: Callable[[Fault | None], None]) -> None:
         """Do something when everything put so far is durable, or (with the reason) when it cannot be."""
@@ -81,9 +88,12 @@ class Journal:
         self._durable = number if why is None else self.count
         if why is not None:
             self._fresh = True
-            while self._undos:
-                self._undos.pop()[1]()
-        while self._undos and self._undos[0][0] <= number:
-            self._undos.popleft()
+            refused, self._coming = self._coming, deque()
+            self._owed.update({(kind, key): value for _, kind, key, value, undo in refused if undo is None})
+            for *_, undo in reversed(refused):
+                if undo is not None:
+                    undo()
+        while self._coming and self._coming[0][0] <= number:
+            self._coming.popleft()
         while self._waiting and self._waiting[0][0] <= self._durable:
             self._waiting.popleft()[1](why)

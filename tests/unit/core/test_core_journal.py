@@ -144,6 +144,21 @@ def test_a_detached_actor_that_cannot_be_kept_ends(world: World, disk: Disk) -> 
     world.forgive()
 
 
+def test_what_could_not_be_written_and_is_so_all_the_same_is_written_with_the_next_row(
+    world: World, disk: Disk
+) -> None:
+    """Found by the simulator: a driver came while the disk was full; its detached actor did not come back."""
+    owner = world.driver()
+    (*_, last) = disk.taken()
+    world.step(Written(last.number, FULL))
+    assert disk.of("job") == []
+    aid = bytes(12) + owner.job
+    owner.send((m.CREATE, 9, aid, owner.actor_class(detached=True, max_restarts=-1), b"", b"", [], []))
+    disk.sync()
+    assert len(disk.of("job")) == len(disk.of("actor")) == 1
+    world.forgive()
+
+
 def test_large_arguments_of_detached_actors_come_back_with_them_and_are_kept_as_long_as_somebody_needs_them(
     world: World, disk: Disk
 ) -> None:
