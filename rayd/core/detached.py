@@ -40,6 +40,7 @@ class Detached:
         self.actors = actors
         self.directory = directory
         self.placement = placement
+        self._known: dict[bytes, None] = {}  # to the journal, or about to be
         self._large: dict[bytes, list[bytes]] = {}  # arguments in the journal, by actor
         self._users: Counter[bytes] = Counter()  # how many actors have them
         actors.on_alive = self.keep
@@ -67,7 +68,9 @@ class Detached:
             "restarts": actor.restarts,
             "restarts_left": actor.restarts_left,
         }
-        journal.put(ACTOR, actor.aid, row, lambda: self._refuse(actor))
+        # Only one that is new can be refused: that another one has been started again is owed to the journal.
+        journal.put(ACTOR, actor.aid, row, None if actor.aid in self._known else lambda: self._refuse(actor))
+        self._known[actor.aid] = None
 
     def _arguments(self, actor: Actor) -> tuple[list[list[Any]], str]:
         """What is to be known of its arguments, and why that is not enough, if it is not: [id, kind, value or size]."""
@@ -107,6 +110,7 @@ class Detached:
     def over(self, actor: Actor) -> None:
         """It has died."""
         if actor.detached:
+            self._known.pop(actor.aid, None)
             self.state.journal.put(ACTOR, actor.aid, None)
             self._forget_large(actor.aid)
 
@@ -137,6 +141,7 @@ class Detached:
                 restored.append((self._add(aid, row), row["contained"]))
             else:
                 self._bury(aid, row, why)
+        self._known.update((actor.aid, None) for actor, _ in restored)
         for actor, contained in restored:  # which may be the handles of others
             actor.creation.pins = [*(actor.creation.pins or ()), *self.state.objects.pin(contained)]
             self.keep(actor)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from net import as_it_is
-from peers import Peer, RefusedError
+from peers import Peer, RefusedError, creation
 from rayd.core.effect import Recovered, Write
 from rayd.core.event import Connected, Recover, Written
 from rayd.core.journal import Journal
@@ -156,6 +156,29 @@ def test_what_could_not_be_written_and_is_so_all_the_same_is_written_with_the_ne
     owner.send((m.CREATE, 9, aid, owner.actor_class(detached=True, max_restarts=-1), b"", b"", [], []))
     disk.sync()
     assert len(disk.of("job")) == len(disk.of("actor")) == 1
+    world.forgive()
+
+
+def test_a_detached_actor_that_is_started_again_while_the_disk_is_full_lives(world: World, disk: Disk) -> None:
+    owner = world.driver()
+    aid = bytes(12) + owner.job
+    owner.send((m.CREATE, 9, aid, owner.actor_class(detached=True, max_restarts=-1), b"", b"", [], []))
+    disk.sync()
+    world.workers()
+    worker = world.worker_with(creation(aid))
+    worker.run(b"")
+    disk.sync()
+    assert [row["restarts"] for row in disk.of("actor")] == [0]
+    worker.die()
+    world.workers()
+    (again,) = [other for other in world.mailboxes.values() if other.unread]
+    again.run(b"")
+    (*_, last) = disk.taken()
+    world.step(Written(last.number, FULL))
+    assert world.node.actors.by_id[aid].fault is None
+    world.tool().send((m.RPC, 9, "kv_put", {"key": b"k", "value": b"v"}))
+    disk.sync()
+    assert [row["restarts"] for row in disk.of("actor")] == [1]
     world.forgive()
 
 
