@@ -22,7 +22,7 @@ from rayd.report import size, status_text, waits_text
 from rayd.shell import procfs, sessions, token_file
 from rayd.shell.control import Control, ControlError
 from rayd.shell.dial_tcp import is_loopback
-from rayd.shell.launch import LaunchError, Ready, launch, log_tail
+from rayd.shell.launch import Launching, LaunchError, Ready, log_tail
 from rayd.trace import trace_events
 from rayd.wire.secret import JOIN, KINDS, NEVER, SECRET_BYTES, key_of
 
@@ -119,16 +119,10 @@ def start(
         labels=_labels(labels),
         **given,
     )
-    if not block:
-        click.echo(_started_text(config, launch(config)))
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # so that a launch they interrupt leaves no daemon
-    ready = launch(config)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: procfs.kill(ready.pid, signal.SIGTERM))
+    ready = _launch(config)
     click.echo(_started_text(config, ready))
-    _wait_for_the_end(ready)
+    if block:
+        _wait_for_the_end(ready)
 
 
 @main.command()
@@ -304,6 +298,23 @@ def _elsewhere_text(config: Config, ready: Ready) -> str:
         f"  another node:   rayd start --address={ready.address} --node-ip-address=ITS_OWN_ADDRESS\n"
         f'  a program:      ray.init("ray://{ready.address}")'
     )
+
+
+def _launch(config: Config) -> Ready:
+    """Start the daemon; what interrupts this process, now or later, ends the daemon too, at whatever moment it comes.
+
+    A signal that is ignored, as under nohup, stays so.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    numbers = {number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        launching = Launching(config)
+        for number in numbers:
+            signal.signal(number, lambda *_: launching.interrupt())
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    return launching.finish()
 
 
 def _wait_for_the_end(ready: Ready) -> NoReturn:

@@ -60,6 +60,8 @@ class Launching:
     """
 
     def __init__(self, config: Config) -> None:
+        self._answered = False
+        self._interrupted = False
         self._session = sessions.create(config.temp_dir)
         config = dataclasses.replace(config, session_name=self._session.name)
         self._pid, self._reply = _spawn(config, self._session)
@@ -69,6 +71,11 @@ class Launching:
         os.close(self._reply)
         _kill(self._pid)
 
+    def interrupt(self) -> None:
+        """End it, from a signal handler: killed and ``finish`` interrupted while it is not ready, else asked to end."""
+        self._interrupted = True
+        procfs.kill(self._pid, signal.SIGTERM if self._answered else signal.SIGKILL)
+
     def finish(self, timeout_s: float = 30.0) -> Ready:
         """Wait until it is ready.
 
@@ -77,6 +84,7 @@ class Launching:
 
         Raises:
             LaunchError: it refused, died or was not ready in time; nothing of it is left running.
+            KeyboardInterrupt: ``interrupt`` was called before it was ready; nothing of it is left at all.
         """
         pid, session = self._pid, self._session
         try:
@@ -86,6 +94,11 @@ class Launching:
             raise
         finally:
             os.close(self._reply)
+        self._answered = True  # first, so that no signal falls between this line and the next
+        if self._interrupted:
+            _kill(pid)
+            sessions.discard(session)
+            raise KeyboardInterrupt
         if line is None:
             _kill(pid)
             tail = log_tail(session.path)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,30 +108,47 @@ def test_the_progress_view_is_quiet_where_there_is_no_terminal(tmp_path: Path) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "flour\n", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_daemon_in_the_foreground_says_where_it_is_and_ends_with_a_signal(
-    number: signal.Signals, ray_tmpdir: Path
-) -> None:
+@contextmanager
+def daemon_in_the_foreground() -> Iterator[subprocess.Popen[str]]:
     daemon = subprocess.Popen(
         [sys.executable, "-m", "rayd", "start", "--head", "--port", "0", "--num-cpus", "1", "--block"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    try:
-        (record,) = until(lambda: sessions.live(str(ray_tmpdir / "ray")))
-        assert daemon.poll() is None
+    with daemon:
+        try:
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_daemon_in_the_foreground_says_where_it_is_and_ends_with_a_signal(
+    number: signal.Signals, ray_tmpdir: Path
+) -> None:
+    with daemon_in_the_foreground() as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline().startswith("A rayd daemon runs at 127.0.0.1:")
+        (record,) = sessions.live(str(ray_tmpdir / "ray"))
         daemon.send_signal(number)
         shown, _ = daemon.communicate(timeout=LIMIT_S)
-    finally:
-        daemon.kill()
-        daemon.wait()
-        if daemon.stdout is not None:
-            daemon.stdout.close()
-    assert daemon.returncode == 0, shown
-    assert "Traceback" not in shown
+    assert (daemon.returncode, shown.splitlines()[-1]) == (0, "The rayd daemon has stopped.")
     assert all_gone([record.pid])
     assert not sessions.live(str(ray_tmpdir / "ray"))
+
+
+@pytest.mark.parametrize("sign", ["session_*", "session_*/sockets/*", "session_*/daemon.json"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_daemon_starts_leaves_nothing_of_it(
+    number: signal.Signals, sign: str, ray_tmpdir: Path
+) -> None:
+    with daemon_in_the_foreground() as daemon:
+        until(lambda: list((ray_tmpdir / "ray").glob(sign)))
+        daemon.send_signal(number)
+        shown, _ = daemon.communicate(timeout=LIMIT_S)
+    assert (daemon.returncode, shown.splitlines()[-1]) in ((1, "Aborted!"), (0, "The rayd daemon has stopped."))
+    assert not list((ray_tmpdir / "ray").glob("session_*/sockets/*"))
 
 
 def test_the_original_beside_this_package_is_refused_with_the_way_out(tmp_path: Path) -> None:
