@@ -22,7 +22,7 @@ from rayd.report import size, status_text, waits_text
 from rayd.shell import procfs, sessions, token_file
 from rayd.shell.control import Control, ControlError
 from rayd.shell.dial_tcp import is_loopback
-from rayd.shell.launch import Launching, LaunchError, Ready, log_tail
+from rayd.shell.launch import LaunchError, Launching, Ready, log_tail
 from rayd.trace import trace_events
 from rayd.wire.secret import JOIN, KINDS, NEVER, SECRET_BYTES, key_of
 

@@ -93,7 +93,7 @@ class Actors:
         if actor.unnamed:
             return
         creation = actor.creation
-        for oid in [*(creation.deps or ()), creation.args_oid] if creation.args_oid else creation.deps or ():
+        for oid in creation.arguments():
             kind, data = self.state.objects.payload(oid)
             if kind in (ERROR, FAULT):
                 detail = {"error": data} if kind == ERROR else {}

@@ -6,7 +6,7 @@ from rayd.core.actor_record import Actor, ActorState
 from rayd.core.allotment import Allotment
 from rayd.core.resources import Demand
 from rayd.core.state import NodeState
-from rayd.core.turns import AGE_NS
+from rayd.core.turns import rank
 from rayd.core.worker import Worker, WorkerState
 from rayd.errors import ACTOR_DIED, WORKER_CRASHED, Fault
 
@@ -31,12 +31,12 @@ class Places:
         state = self.state
         wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
         reserved: list[tuple[Allotment, list[int], Demand]] = []
-        for actor in sorted(self.state.placing.values(), key=self._rank):
+        for actor in sorted(state.placing.values(), key=self._rank):
             aid, spec = actor.aid, actor.spec
             if self.actors.hosts.waits(actor):
                 continue
             if not actor.home and self.actors.hosts.place(actor):
-                del self.state.placing[aid]
+                del state.placing[aid]
                 continue
             source = state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand)
             if source is None and actor.home:
@@ -48,13 +48,13 @@ class Places:
                 state.claims.unserved(spec.cid, actor.waits_since, spec.sources, actor.placement or spec.demand)
             if source is None:
                 continue
-            if worker is None:
-                wanted[key] = wanted.get(key, 0) + 1
-                gpus = source.take(spec.demand)  # so that no more are started than can be used
-                reserved.append((source, gpus, spec.demand))
+            if worker is not None:
+                del state.placing[aid]
+                self._start_on(actor, worker, source)
                 continue
-            del self.state.placing[aid]
-            self._start_on(actor, worker, source)
+            wanted[key] = wanted.get(key, 0) + 1
+            gpus = source.take(spec.demand)  # so that no more are started than can be used
+            reserved.append((source, gpus, spec.demand))
         for source, gpus, demand in reserved:
             source.give(demand, gpus)
         for key, number in wanted.items():
@@ -62,7 +62,7 @@ class Places:
 
     def _rank(self, actor: Actor) -> tuple[int, int]:
         """As for tasks, a second of waiting is worth a level of priority."""
-        return -(actor.spec.priority + (self.state.now - actor.waits_since) // AGE_NS), actor.serial
+        return rank(actor.spec.priority, self.state.now - actor.waits_since), actor.serial
 
     def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
         """Actors that wait for a worker that cannot be had die."""

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from rayd.core.call_order import CallOrder
 from rayd.core.channels import Channel
-from rayd.core.resources import Demand
 from rayd.core.task import Spec, Task
 from rayd.core.worker import Worker
 from rayd.errors import Fault
@@ -105,7 +104,7 @@ class Actor:
         self.window = int(options.get("concurrency", 1)) + WINDOW_AHEAD
         self.restarts_left = int(options.get("max_restarts", 0))
         self.restarts = 0
-        self.placement = Demand.of(options.get("placement") or {})
+        self.placement = spec.placement
         self.closing = False
         self.unnamed = False
         self.fault: Fault | None = None

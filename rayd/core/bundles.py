@@ -122,7 +122,7 @@ class Bundles:
             if self.reserve(gid, wanted):
                 claims.served(gid)
             elif claims.claim is not None and claims.claim.who == gid:
-                claims.unserved(gid, self.state.now, (), together(wanted))
+                claims.reach(gid)
                 continue
             del self.waiting[gid]
             answer(gid in self.here)

@@ -11,7 +11,6 @@ from typing import Any, Final
 from rayd.core.actor import Actors
 from rayd.core.actor_record import Actor
 from rayd.core.channels import Channel, Channels
-from rayd.core.claims import PATIENCE_NS
 from rayd.core.cluster import Cluster
 from rayd.core.hosting import Hosting
 from rayd.core.offload import Offload, accepts
@@ -65,19 +64,18 @@ class Claiming:
                 del self.asked[cid]
                 self._say(channel, cid, False)
         for actor in self.actors.placing.values():
-            if self._may_go(actor) and self._is_late(actor.waits_since):
+            if self._may_go(actor) and self.state.claims.is_late(actor.waits_since):
                 self._ask(actor.spec, actor.placement or actor.spec.demand)
 
     def overflow(self, spec: Spec) -> None:
         """Nobody has room for what is queued of a spec."""
-        offload = self.offload
-        if not self._is_late(spec.waits_since) or offload.runs_elsewhere(spec) or not offload.may_leave(spec):
-            return
-        if offload.first(spec) is not None:
+        if (
+            self.state.claims.is_late(spec.waits_since)
+            and not self.offload.runs_elsewhere(spec)
+            and self.offload.may_leave(spec)
+            and self.offload.first(spec) is not None
+        ):
             self._ask(spec, spec.demand)
-
-    def _is_late(self, since: int) -> bool:
-        return self.state.now - since >= PATIENCE_NS
 
     def _ask(self, spec: Spec, demand: Demand) -> None:
         claim = self.state.claims.claim
@@ -144,7 +142,7 @@ class Claiming:
             if claims.claim is not None and (claims.claim.conn, claims.claim.key) == (conn.conn, key):
                 claims.lost(conn.conn)
             return
-        demand = Demand.of(spec.options.get("placement") or {}) or spec.demand
+        demand = spec.placement or spec.demand
         if not self.cluster.me.draining and claims.make(spec.cid, spec.sources, demand) and claims.claim is not None:
             claims.claim.conn, claims.claim.key = conn.conn, key
             self.state.dirty = True

@@ -103,11 +103,18 @@ class Claims:
             since: from when on nothing of it has begun, in ns.
             sources, demand: where it could run, and what it takes there.
         """
-        claim = self.claim
-        if claim is not None:
-            self._reached |= claim.who == who
-        elif self.state.now - since >= PATIENCE_NS:
+        if self.claim is not None:
+            self.reach(who)
+        elif self.is_late(since):
             self.make(who, sources, demand)
+
+    def reach(self, who: int | bytes) -> None:
+        """Its turn has come, and it waits on: if it has the claim, that holds for those after it."""
+        self._reached |= self.claim is not None and self.claim.who == who
+
+    def is_late(self, since: int) -> bool:
+        """Whether who has waited since a time, in ns, may claim room."""
+        return self.state.now - since >= PATIENCE_NS
 
     def make(self, who: int | bytes, sources: Iterable[Allotment], demand: Demand) -> bool:
         """Make a claim; whether that is possible now."""

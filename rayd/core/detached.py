@@ -77,7 +77,7 @@ class Detached:
         creation, objects = actor.creation, self.state.objects
         rows: list[list[Any]] = []
         large: dict[bytes, Stored] = {}
-        for oid in [*(creation.deps or ()), creation.args_oid] if creation.args_oid else creation.deps or ():
+        for oid in creation.arguments():
             kind, data = objects.payload(oid)
             if kind in (INLINE, ERROR):
                 rows.append([oid, kind, data])

@@ -120,7 +120,7 @@ class Dispatcher:
 
     def fail_on_bad_argument(self, task: Task) -> bool:
         """An argument that is an error makes the task that error, without running it."""
-        for oid in (*(task.deps or ()), task.args_oid) if task.args_oid else task.deps or ():
+        for oid in task.arguments():
             kind, data = self.state.objects.payload(oid)
             if kind == ERROR or kind == FAULT:
                 self.finish(task, kind, data, None)

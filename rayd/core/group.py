@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from rayd.core.bundles import NOWHERE, Bundles
 from rayd.core.channels import home_of_job
-from rayd.core.claims import PATIENCE_NS
 from rayd.core.cluster import HEAD, Cluster
 from rayd.core.faults import largest, unsatisfiable
 from rayd.core.journal import GROUP as GROUP_ROW
@@ -298,7 +297,7 @@ class Groups:
         return choose(group.strategy, group.lacking(), dict(sorted(free.items())), placed)
 
     def _may_be_patient(self, group: Group) -> bool:
-        if self.state.now - group.waits_since < PATIENCE_NS:
+        if not self.state.claims.is_late(group.waits_since):
             return False
         return not any(other.trial is not None and other.trial.patient for other in self.pending.values())
 

@@ -58,7 +58,7 @@ class HereForOthers:
         actor.restarts_left = -1  # that is for its home to decide
         creation = actor.creation
         objects = self.state.objects
-        waits = [*deps, args_oid] if args_oid else deps
+        waits = creation.arguments()
         creation.pins = objects.pin([*waits, *contained])
         objects.subscribe(creation, waits)
         if self.cluster.me.draining:

@@ -172,8 +172,8 @@ class Offload:
     def _to_its_arguments(self, task: Task) -> bool:
         """To the node that holds most bytes of its arguments."""
         weights: dict[int, int] = {}
-        for oid in [*(task.deps or ()), task.args_oid]:
-            entry = self.state.objects.entries.get(oid) if oid else None
+        for oid in task.arguments():
+            entry = self.state.objects.entries.get(oid)
             conn = self.foreign.source.get(oid, 0)
             if entry is not None and entry.kind == AWAY and conn:
                 weights[conn] = weights.get(conn, 0) + entry.data[-1]

@@ -124,8 +124,7 @@ class Placement:
 
     @staticmethod
     def _could(member: Member, spec: Spec) -> bool:
-        placement = Demand.of(spec.options.get("placement") or {})
-        return member.could(spec.demand) and member.could(placement)
+        return member.could(spec.demand) and member.could(spec.placement)
 
     def _accepted(self, spec: Spec) -> Iterator[Member]:
         """Nodes that live and on which a spec may run."""

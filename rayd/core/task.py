@@ -32,6 +32,7 @@ class Spec:
         function: export id of the function or class.
         job: job id; workers never serve two jobs.
         demand: resources held while running.
+        placement: resources that must be free to start it besides, of an actor.
         num_returns: 0, 1, n, or STREAMING.
         retries_max: further attempts after a system failure (-1: without end).
         timeout_ns: how long one run may take; 0 for any time.
@@ -70,6 +71,7 @@ class Spec:
         "nodes",
         "num_returns",
         "options",
+        "placement",
         "priority",
         "queue",
         "reported",
@@ -95,6 +97,7 @@ class Spec:
             raise ValueError(f"num_returns is {self.num_returns}; at most {RETURNS_MAX} are possible")
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
+        self.placement = Demand.of(options.get("placement") or {})
         self.timeout_ns = int(float(options.get("timeout_s") or 0) * 1e9)
         self.priority = int(options.get("priority", 0))
         self.waits_since = 0
@@ -184,3 +187,8 @@ class Task:
         self.stopped = False
         self.done = False
         self.stays = False
+
+    def arguments(self) -> Sequence[bytes]:
+        """All objects that it takes: its top-level arguments, and what holds the arguments if they are large."""
+        deps = self.deps or ()
+        return (*deps, self.args_oid) if self.args_oid else deps

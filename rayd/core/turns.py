@@ -97,11 +97,9 @@ class Turns:
         for spec in waiting:
             found.setdefault(spec.job, []).append(spec)
         for specs in found.values():
-            specs.sort(key=self._rank)  # stable: of equal ones the order is that in which they wait
+            # Stable: of equal ones the order is that in which they wait.
+            specs.sort(key=lambda spec: rank(spec.priority, self.state.now - spec.waits_since))
         return found
-
-    def _rank(self, spec: Spec) -> int:
-        return -(spec.priority + (self.state.now - spec.waits_since) // AGE_NS)
 
     def next_job(self, jobs: Iterable[bytes]) -> bytes:
         """The job that has used least."""
@@ -119,3 +117,8 @@ class Turns:
             return False
         used = self.used([job, *others])
         return any(used.get(other, 0.0) > used.get(job, 0.0) for other in others)
+
+
+def rank(priority: int, waited_ns: int) -> int:
+    """The place of who has waited for so long among others of its job, the first one the lowest."""
+    return -(priority + waited_ns // AGE_NS)

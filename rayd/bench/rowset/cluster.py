@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .measure import STORE_BYTES, Bench, head
+from .measure import Bench, head, node_at
 from .row import Result, Row, check, row
 
 CPUS_EACH = 2
@@ -59,8 +59,7 @@ def two_nodes(bench: Bench) -> Iterator[Any]:
 
 
 def _add_far_node(cluster: Any, host: str) -> None:
-    where = {"node_ip_address": host} if host else {}
-    cluster.add_node(num_cpus=CPUS_EACH, resources={"far": CPUS_EACH}, object_store_memory=STORE_BYTES, **where)
+    cluster.add_node(num_cpus=CPUS_EACH, resources={"far": CPUS_EACH}, **node_at(host))
 
 
 def _warm(ray: Any) -> None:

@@ -102,8 +102,13 @@ def head(host: str, **args: Any) -> Any:
     """A cluster of one node, which listens at ``host``, or on loopback if that is ""."""
     from ray.cluster_utils import Cluster
 
+    return Cluster(initialize_head=True, head_node_args={**node_at(host), **args})
+
+
+def node_at(host: str) -> dict[str, Any]:
+    """Arguments of ``add_node`` that all nodes have: their stores' size and, unless that is loopback, their address."""
     where = {"node_ip_address": host} if host else {}
-    return Cluster(initialize_head=True, head_node_args={"object_store_memory": STORE_BYTES, **args, **where})
+    return {"object_store_memory": STORE_BYTES, **where}
 
 
 def settle(ray: Any, cpus: int) -> None:
