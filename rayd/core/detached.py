@@ -139,8 +139,10 @@ class Detached:
             why = self._whyever_not(row, large)
             if why is None:
                 restored.append((self._add(aid, row), row["contained"]))
-            else:
-                self._bury(aid, row, why)
+                continue
+            self._bury(aid, row, why)
+            for oid, _, _ in row["deps"]:
+                self.state.objects.drop_if_unheld(oid)
         self._known.update((actor.aid, None) for actor, _ in restored)
         for actor, contained in restored:  # which may be the handles of others
             actor.creation.pins = [*(actor.creation.pins or ()), *self.state.objects.pin(contained)]

@@ -219,16 +219,17 @@ def test_an_argument_for_which_there_is_no_room_any_more_is_what_the_actor_is_sa
     world: World, disk: Disk
 ) -> None:
     owner = world.driver()
-    argument = owner.store(1_000)
+    arguments = [owner.store(400), owner.store(1_000)]
     key = owner.actor_class(detached=True, actor_name="kept", max_restarts=-1)
     aid = bytes(12) + owner.job
-    owner.send((m.CREATE, 9, aid, key, b"", b"", [argument], []))
+    owner.send((m.CREATE, 9, aid, key, b"", b"", arguments, []))
     disk.sync()
     again = World(store_bytes=512)
     Disk(again, dict(disk.rows))
     tool = again.tool()
     with pytest.raises(RefusedError, match="no room in the object store for an argument of its constructor"):
         tool.rpc("get_actor", name="kept", namespace=disk.of("actor")[0]["namespace"])
+    assert again.arena.used == 0, "the other argument, for which there was room, stays for nobody"
     for one in (world, again):
         one.forgive()
 
