@@ -121,6 +121,16 @@ class Peer:
         """Ask one of the rare questions."""
         return self.request(lambda req: (m.RPC, req, method, params))
 
+    def group(self, *bundles: dict[str, float], **params: Any) -> bytes:
+        """Ask for a placement group; returns its id."""
+        gid = self.new_tid()[:14] + self.job
+        self.rpc("group_create", group_id=gid, bundles=list(bundles), **params)
+        return gid
+
+    def group_state(self, gid: bytes) -> str:
+        (row,) = self.rpc("group_table", group_id=gid)
+        return str(row["state"])
+
     def leave(self) -> None:
         """Close the connection."""
         self.connected = False

@@ -184,28 +184,17 @@ def test_an_actor_that_waits_gains_a_level_each_second() -> None:
     world.forgive()
 
 
-def group(driver: Peer, *bundles: dict[str, float], **params: object) -> bytes:
-    gid = driver.new_tid()[:14] + driver.job
-    driver.rpc("group_create", group_id=gid, bundles=list(bundles), **params)
-    return gid
-
-
-def is_created(driver: Peer, gid: bytes) -> bool:
-    (row,) = driver.rpc("group_table", group_id=gid)
-    return bool(row["state"] == "CREATED")
-
-
 def test_a_placement_group_is_created_beside_a_stream_of_small_tasks(world: World) -> None:
     driver = world.driver()
     small = stream(world, driver)
-    gid = group(driver, {"CPU": 1}, {"CPU": 1})
-    small.until(lambda: is_created(driver, gid), PATIENCE_MS + 3 * TASK_MS)
+    gid = driver.group({"CPU": 1}, {"CPU": 1})
+    small.until(lambda: driver.group_state(gid) == "CREATED", PATIENCE_MS + 3 * TASK_MS)
 
 
 def test_a_group_that_is_removed_while_room_is_kept_for_it_keeps_none(world: World) -> None:
     driver = world.driver()
     small = stream(world, driver)
-    gid = group(driver, {"CPU": 2})
+    gid = driver.group({"CPU": 2})
     small.until(lambda: world.node.state.claims.claim is not None, 2 * PATIENCE_MS)
     driver.rpc("group_remove", group_id=gid)
     assert world.node.state.claims.claim is None
@@ -305,7 +294,7 @@ def test_a_placement_group_over_two_nodes_is_created_beside_a_stream_on_each() -
     head.world.actor(driver, resources={"CPU": 1.0})  # no two CPUs here
     streams = [far_stream(net, play) for play in (second, third)]
     settle(net)
-    gid = group(driver, {"CPU": 2}, {"CPU": 2}, strategy="STRICT_SPREAD")
+    gid = driver.group({"CPU": 2}, {"CPU": 2}, strategy="STRICT_SPREAD")
 
     def created() -> bool:
         now = max(play.world.now for play in net.plays.values())
@@ -315,7 +304,7 @@ def test_a_placement_group_over_two_nodes_is_created_beside_a_stream_on_each() -
         settle(net)
         for small in streams:
             small.running()
-        return is_created(driver, gid)
+        return driver.group_state(gid) == "CREATED"
 
     streams[0].until(lambda: streams[1].step() or created(), 3 * PATIENCE_MS + 8 * TASK_MS)
     for play in net.plays.values():
@@ -327,14 +316,14 @@ def test_what_was_reserved_for_a_part_of_a_group_is_asked_for_again_when_another
     net = Net(3, Random(0))
     head = next(iter(net.plays.values()))
     driver = head.world.driver()
-    gid = group(driver, {"CPU": 1}, {"CPU": 1}, {"CPU": 1}, strategy="STRICT_SPREAD")
+    gid = driver.group({"CPU": 1}, {"CPU": 1}, {"CPU": 1}, strategy="STRICT_SPREAD")
     settle(net)
-    assert is_created(driver, gid)
+    assert driver.group_state(gid) == "CREATED"
     addresses = list(net.plays)
     net.kill(addresses[2])
     net.carry_out()
     settle(net)
-    assert not is_created(driver, gid)
+    assert driver.group_state(gid) != "CREATED"
     groups = head.world.node.groups
     wanted = groups.by_id[gid]
     net._begin("10.0.0.9:6379", Join(addresses[0]))
@@ -346,7 +335,7 @@ def test_what_was_reserved_for_a_part_of_a_group_is_asked_for_again_when_another
     net._begin("10.0.0.10:6379", Join(addresses[0]))
     net.deliver_all()
     settle(net)
-    assert is_created(driver, gid)
+    assert driver.group_state(gid) == "CREATED"
     for play in net.plays.values():
         node = play.world.node
         assert len(node.bundles.here[gid]) == 1, f"node {node.state.number} has not what the group has there"

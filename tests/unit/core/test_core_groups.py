@@ -10,19 +10,7 @@ from rayd.core.effect import KillWorker
 from rayd.errors import ACTOR_DIED, GROUP_REMOVED, NAME_TAKEN, UNSCHEDULABLE
 from rayd.wire import messages as m
 from rayd.wire.frame import ProtocolError
-from world import SIGKILL, Peer, RefusedError, World, actor_object, returned
-
-
-def group_of(driver: Peer, *bundles: dict[str, float], **params: Any) -> bytes:
-    """Ask for a group; returns its id."""
-    gid = driver.new_tid()[:14] + driver.job
-    driver.rpc("group_create", group_id=gid, bundles=list(bundles), **params)
-    return gid
-
-
-def state_of(driver: Peer, gid: bytes) -> str:
-    (row,) = driver.rpc("group_table", group_id=gid)
-    return str(row["state"])
+from world import SIGKILL, RefusedError, World, actor_object, returned
 
 
 def available(world: World) -> dict[str, float]:
@@ -35,11 +23,11 @@ def available(world: World) -> dict[str, float]:
 def test_bundles_are_reserved_together_and_given_back_by_removal(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=6)
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 2}, {"CPU": 3})
-    assert state_of(driver, gid) == "CREATED"
+    gid = driver.group({"CPU": 2}, {"CPU": 3})
+    assert driver.group_state(gid) == "CREATED"
     assert available(world) == {"CPU": 1.0}
     driver.rpc("group_remove", group_id=gid)
-    assert state_of(driver, gid) == "REMOVED"
+    assert driver.group_state(gid) == "REMOVED"
     assert available(world) == {"CPU": 6.0}
     driver.rpc("group_remove", group_id=gid)  # a second time changes nothing
     assert available(world) == {"CPU": 6.0}
@@ -48,25 +36,25 @@ def test_bundles_are_reserved_together_and_given_back_by_removal(new_world: Call
 def test_a_group_takes_all_or_nothing_and_does_not_hold_back_a_smaller_one(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=4)
     driver = world.driver()
-    first = group_of(driver, {"CPU": 3})
-    second = group_of(driver, {"CPU": 1}, {"CPU": 3})
-    assert state_of(driver, second) == "PENDING"
+    first = driver.group({"CPU": 3})
+    second = driver.group({"CPU": 1}, {"CPU": 3})
+    assert driver.group_state(second) == "PENDING"
     assert available(world) == {"CPU": 1.0}
-    third = group_of(driver, {"CPU": 1})
-    assert state_of(driver, third) == "CREATED"
+    third = driver.group({"CPU": 1})
+    assert driver.group_state(third) == "CREATED"
     driver.rpc("group_remove", group_id=third)
     driver.rpc("group_remove", group_id=first)
-    assert state_of(driver, second) == "CREATED"
+    assert driver.group_state(second) == "CREATED"
 
 
 def test_gpus_of_a_bundle_are_the_ones_its_tasks_are_given(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=2, resources={"GPU": 3})
     driver = world.driver()
-    group_of(driver, {"GPU": 1, "CPU": 0.5})
-    gid = group_of(driver, {"GPU": 2, "CPU": 1}, {"GPU": 0.5})
-    assert state_of(driver, gid) == "PENDING"  # 2.5 of the two that are left
+    driver.group({"GPU": 1, "CPU": 0.5})
+    gid = driver.group({"GPU": 2, "CPU": 1}, {"GPU": 0.5})
+    assert driver.group_state(gid) == "PENDING"  # 2.5 of the two that are left
     driver.rpc("group_remove", group_id=gid)
-    gid = group_of(driver, {"GPU": 2, "CPU": 1})
+    gid = driver.group({"GPU": 2, "CPU": 1})
     tid = driver.submit(driver.spec(resources={"GPU": 2}, placement_group=gid, bundle=0))
     (worker, _) = world.workers()
     worker.read()
@@ -78,25 +66,25 @@ def test_gpus_of_a_bundle_are_the_ones_its_tasks_are_given(new_world: Callable[.
 def test_what_no_node_could_reserve_is_reported_and_stays_pending(world: World) -> None:
     driver = world.driver()
     logs = world.tool("logs", job=driver.job)
-    huge = group_of(driver, {"CPU": 1}, {"CPU": 1})
-    spread = group_of(driver, {"CPU": 0.1}, {"CPU": 0.1}, strategy="STRICT_SPREAD")
+    huge = driver.group({"CPU": 1}, {"CPU": 1})
+    spread = driver.group({"CPU": 0.1}, {"CPU": 0.1}, strategy="STRICT_SPREAD")
     said = [text for _, _, text in logs.take(m.EVENT)]
     assert "asks for 2 CPU (the cluster has 1)" in said[0]
     assert "2 bundles on a node of its own, and the cluster has 1 node" in said[1]
-    assert state_of(driver, huge) == state_of(driver, spread) == "PENDING"
+    assert driver.group_state(huge) == driver.group_state(spread) == "PENDING"
 
 
 def test_names_are_taken_and_free_again(world: World) -> None:
     driver = world.driver(namespace="here")
-    gid = group_of(driver, {"CPU": 1}, name="mine")
+    gid = driver.group({"CPU": 1}, name="mine")
     assert driver.rpc("group_find", name="mine")["group_id"] == gid
     with pytest.raises(RefusedError) as refused:
-        group_of(driver, {"CPU": 1}, name="mine")
+        driver.group({"CPU": 1}, name="mine")
     assert refused.value.fault["code"] == NAME_TAKEN
     driver.rpc("group_remove", group_id=gid)
     with pytest.raises(RefusedError, match="no placement group named 'mine'"):
         driver.rpc("group_find", name="mine")
-    group_of(driver, {"CPU": 1}, name="mine")
+    driver.group({"CPU": 1}, name="mine")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +113,7 @@ def test_nonsense_is_a_breach_of_the_protocol_and_takes_nothing(world: World, pa
 def test_tasks_take_from_their_bundle_and_from_nowhere_else(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=3)
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 1}, {"CPU": 1})
+    gid = driver.group({"CPU": 1}, {"CPU": 1})
     key = driver.spec(placement_group=gid, bundle=1, max_calls=1)
     first, second = driver.submit(key), driver.submit(key)
     outside = driver.submit(driver.spec("outside"))
@@ -140,7 +128,7 @@ def test_tasks_take_from_their_bundle_and_from_nowhere_else(new_world: Callable[
 def test_any_bundle_will_do_for_index_minus_one(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=2)
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 1}, {"CPU": 1})
+    gid = driver.group({"CPU": 1}, {"CPU": 1})
     key = driver.spec(placement_group=gid, bundle=-1)
     tids = [driver.submit(key), driver.submit(key)]
     assert available(world) == {}
@@ -149,8 +137,8 @@ def test_any_bundle_will_do_for_index_minus_one(new_world: Callable[..., World])
 
 def test_what_waits_for_a_pending_group_runs_once_it_is_created(world: World) -> None:
     driver = world.driver()
-    first = group_of(driver, {"CPU": 1})
-    second = group_of(driver, {"CPU": 1})
+    first = driver.group({"CPU": 1})
+    second = driver.group({"CPU": 1})
     tid = driver.submit(driver.spec(placement_group=second, bundle=0))
     aid = driver.create(driver.actor_class(placement_group=second, bundle=0))
     (worker,) = world.workers()
@@ -165,7 +153,7 @@ def test_what_waits_for_a_pending_group_runs_once_it_is_created(world: World) ->
 def test_a_task_that_waits_lends_its_cpu_to_its_own_bundle(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=2)
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 1})
+    gid = driver.group({"CPU": 1})
     parent = driver.submit(driver.spec("parent", placement_group=gid, bundle=0))
     world.workers()
     outer = world.worker_with(parent)
@@ -181,7 +169,7 @@ def test_a_task_that_waits_lends_its_cpu_to_its_own_bundle(new_world: Callable[.
 
 def test_a_bundle_that_does_not_exist_is_a_breach_of_the_protocol(world: World) -> None:
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 1})
+    gid = driver.group({"CPU": 1})
     with pytest.raises(ProtocolError, match="no bundle 1"):
         driver.spec(placement_group=gid, bundle=1)
 
@@ -192,7 +180,7 @@ def test_a_bundle_that_does_not_exist_is_a_breach_of_the_protocol(world: World) 
 def test_removal_ends_what_waits_at_once_and_what_runs_with_its_worker(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=2)
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 1})
+    gid = driver.group({"CPU": 1})
     key = driver.spec(placement_group=gid, bundle=0, max_retries=3)
     running, waiting = driver.submit(key), driver.submit(key)
     world.workers()
@@ -212,7 +200,7 @@ def test_removal_ends_what_waits_at_once_and_what_runs_with_its_worker(new_world
 def test_removal_ends_actors_without_a_restart(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=2)
     driver = world.driver()
-    gid = group_of(driver, {"CPU": 1})
+    gid = driver.group({"CPU": 1})
     aid, worker, (call,) = world.actor(
         driver, calls=1, placement_group=gid, bundle=0, resources={"CPU": 1}, max_restarts=-1
     )
@@ -231,13 +219,13 @@ def test_removal_ends_actors_without_a_restart(new_world: Callable[..., World]) 
 def test_groups_end_with_their_driver_but_detached_ones_do_not(new_world: Callable[..., World]) -> None:
     world = new_world(cpus=3)
     driver = world.driver()
-    group_of(driver, {"CPU": 1})
-    kept = group_of(driver, {"CPU": 1}, detached=True)
+    driver.group({"CPU": 1})
+    kept = driver.group({"CPU": 1}, detached=True)
     driver.leave()
     world.take(KillWorker)
     assert available(world) == {"CPU": 2.0}
     other = world.driver()
-    assert state_of(other, kept) == "CREATED"
+    assert other.group_state(kept) == "CREATED"
     other.rpc("group_remove", group_id=kept)
     assert available(world) == {"CPU": 3.0}
 

@@ -1,5 +1,6 @@
 """What a head acknowledges is durable before, and what cannot be made durable is taken back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -54,6 +55,14 @@ def disk(world: World) -> Disk:
 def ask(peer: Peer, method: str, req: int = 50, **params: Any) -> None:
     """Ask without waiting."""
     peer.send((m.RPC, req, method, params))
+
+
+def create(owner: Peer, number: int = 0, *, args_oid: bytes = b"", deps: Sequence[bytes] = (), name: str = "") -> bytes:
+    """Ask for a detached actor without waiting; its id, which ``number`` tells from others of the owner."""
+    key = owner.actor_class(detached=True, actor_name=name, max_restarts=-1)
+    aid = bytes(2) + bytes([number]) * 10 + owner.job
+    owner.send((m.CREATE, 9, aid, key, b"", args_oid, list(deps), []))
+    return aid
 
 
 def replies(peer: Peer) -> list[Any]:
@@ -130,9 +139,7 @@ def test_a_node_that_cannot_be_kept_is_refused(world: World, disk: Disk) -> None
 def test_a_detached_actor_that_cannot_be_kept_ends(world: World, disk: Disk) -> None:
     owner = world.driver()
     disk.sync()
-    key = owner.actor_class(detached=True, actor_name="kept", max_restarts=-1)
-    aid = b"\0\0" + b"a" * 10 + owner.job
-    owner.send((m.CREATE, 9, aid, key, b"", b"", [], []))
+    aid = create(owner, name="kept")
     assert replies(owner) == []
     (*_, last) = disk.taken()
     world.step(Written(last.number, FULL))
@@ -152,8 +159,7 @@ def test_what_could_not_be_written_and_is_so_all_the_same_is_written_with_the_ne
     (*_, last) = disk.taken()
     world.step(Written(last.number, FULL))
     assert disk.of("job") == []
-    aid = bytes(12) + owner.job
-    owner.send((m.CREATE, 9, aid, owner.actor_class(detached=True, max_restarts=-1), b"", b"", [], []))
+    create(owner)
     disk.sync()
     assert len(disk.of("job")) == len(disk.of("actor")) == 1
     world.forgive()
@@ -161,8 +167,7 @@ def test_what_could_not_be_written_and_is_so_all_the_same_is_written_with_the_ne
 
 def test_a_detached_actor_that_is_started_again_while_the_disk_is_full_lives(world: World, disk: Disk) -> None:
     owner = world.driver()
-    aid = bytes(12) + owner.job
-    owner.send((m.CREATE, 9, aid, owner.actor_class(detached=True, max_restarts=-1), b"", b"", [], []))
+    aid = create(owner)
     disk.sync()
     world.workers()
     worker = world.worker_with(creation(aid))
@@ -190,12 +195,7 @@ def test_large_arguments_of_detached_actors_come_back_with_them_and_are_kept_as_
     offset, _ = world.node.state.objects.entries[argument].data
     world.memory[offset : offset + 1_000] = bytes(range(250)) * 4
     with_all = owner.store(500)
-    aids = []
-    for number, details in enumerate(({"deps": [argument]}, {"deps": [argument]}, {"args_oid": with_all})):
-        key = owner.actor_class(f"Kept{number}", detached=True, actor_name=str(number), max_restarts=-1)
-        aids.append(bytes(2) + bytes([number]) * 10 + owner.job)
-        full = {"args_oid": b"", "deps": [], **details}
-        owner.send((m.CREATE, 9, aids[-1], key, b"", full["args_oid"], full["deps"], []))
+    aids = [create(owner, 0, deps=[argument]), create(owner, 1, deps=[argument]), create(owner, 2, args_oid=with_all)]
     disk.sync()
     assert sorted(map(len, disk.of("object"))) == [500, 1_000]
     former = disk.rows
@@ -220,9 +220,7 @@ def test_an_argument_for_which_there_is_no_room_any_more_is_what_the_actor_is_sa
 ) -> None:
     owner = world.driver()
     arguments = [owner.store(400), owner.store(1_000)]
-    key = owner.actor_class(detached=True, actor_name="kept", max_restarts=-1)
-    aid = bytes(12) + owner.job
-    owner.send((m.CREATE, 9, aid, key, b"", b"", arguments, []))
+    create(owner, deps=arguments, name="kept")
     disk.sync()
     again = World(store_bytes=512)
     Disk(again, dict(disk.rows))
