@@ -145,7 +145,8 @@ class TlsSocket:
             raise TimeoutError("the other side does not answer")
 
     def shutdown(self, how: int) -> None:
-        self._tls.shutdown(how)
+        # Not that of the TLS socket: it forgets the keys, and another thread would take what still arrives as it is.
+        socket.socket.shutdown(self._tls, how)
 
     def close(self) -> None:
         self._tls.close()
