@@ -153,7 +153,10 @@ class Fetcher:
         """Give a transfer up; ``Fetched`` tells when nothing is written any more."""
         transfer = self._transfers.get(number)
         if transfer is not None:
-            transfer.stopped = True
+            with self._lock:
+                transfer.stopped = True
+                for pipe in transfer.pipes:  # its thread may wait for a host that is cut off
+                    pipe.cut("nobody wants the object any more")
             self._loop.call_soon(self._settle, transfer)
 
     def close(self) -> None:
@@ -217,11 +220,10 @@ class Fetcher:
         if transfer.over:
             return
         idle = [source for source in transfer.sources.values() if not source.jobs]
-        with self._lock:
-            pipes = list(transfer.pipes.items())
-        for pipe, source in pipes:
-            if time.monotonic() - pipe.moved_at > STALLED_S and any(other is not source for other in idle):
-                pipe.cut(f"it has sent nothing for {STALLED_S:g} s, and another node can send it")
+        with self._lock:  # so that none is put away meanwhile and brings something else
+            for pipe, source in transfer.pipes.items():
+                if time.monotonic() - pipe.moved_at > STALLED_S and any(other is not source for other in idle):
+                    pipe.cut(f"it has sent nothing for {STALLED_S:g} s, and another node can send it")
         self._watch(transfer)
 
     def _tell(self, transfer: Transfer) -> None:
