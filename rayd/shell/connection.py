@@ -218,9 +218,10 @@ class Connection(Speaker):
             self._outflow.resume()
 
     def refuse(self, why: Fault) -> None:
-        """Say why and close."""
+        """Say why and close; who waits for the rest of a body sees it end too early instead."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode((REFUSED, why)))
+            if self._outflow is None or self._outflow.empty:
+                self._transport.write(encode((REFUSED, why)))
             self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:

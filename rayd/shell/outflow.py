@@ -32,6 +32,11 @@ class Outflow:
         self._written = 0  # bytes that the transport was given
         self._leaving: deque[int] = deque()  # how many those were at the end of each body that it may still need
 
+    @property
+    def empty(self) -> bool:
+        """Everything has been given to the transport."""
+        return not self._pieces
+
     def write(self, header: bytes, body: memoryview | None = None) -> None:
         """Write encoded messages, and a body."""
         self._pieces.append(_Piece(header, is_body=False))
