@@ -10,7 +10,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
@@ -119,10 +120,10 @@ def start(
         labels=_labels(labels),
         **given,
     )
-    ready = _launch(config)
-    click.echo(_started_text(config, ready))
-    if block:
-        _wait_for_the_end(ready)
+    with _launched(config) as ready:
+        click.echo(_started_text(config, ready))
+        if block:
+            _wait_for_the_end(ready)
 
 
 @main.command()
@@ -300,21 +301,26 @@ def _elsewhere_text(config: Config, ready: Ready) -> str:
     )
 
 
-def _launch(config: Config) -> Ready:
+@contextmanager
+def _launched(config: Config) -> Iterator[Ready]:
     """Start the daemon; what interrupts this process, now or later, ends the daemon too, at whatever moment it comes.
 
     A signal that is ignored, as under nohup, stays so.
     """
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    numbers = {number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    former = {number: handler for number, handler in former.items() if handler is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, former)
     try:
         launching = Launching(config)
-        for number in numbers:
+        for number in former:
             signal.signal(number, lambda *_: launching.interrupt())
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-    return launching.finish()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, former)
+    try:
+        yield launching.finish()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _wait_for_the_end(ready: Ready) -> NoReturn:
