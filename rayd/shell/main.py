@@ -20,6 +20,7 @@ import rayd
 from rayd.config import Config, ConfigError, Environment
 from rayd.shell import fork_server, port, procfs, sessions
 from rayd.shell.errors import StartError
+from rayd.shell.log import open_log
 
 if TYPE_CHECKING:
     from rayd.shell.door import Door
@@ -49,7 +50,8 @@ def _serve(config: Config, base: str, answer: TextIO, door: "Door | None") -> in
 
     session = sessions.Session(config.session_dir)
     try:
-        return daemon.run(config, _announcer(config, session, base, answer), started, door)
+        with sessions.in_use(session):
+            return daemon.run(config, _announcer(config, session, base, answer), started, door)
     finally:
         sessions.retire(session, base)
 
@@ -102,12 +104,13 @@ def _announcer(
 
 
 def _take_over_stdio() -> TextIO:
-    """Leave stdout to the answer alone; what is printed goes to the log, and nothing of the starting program stays
-    open.
+    """Leave stdout to the answer alone; what is printed goes to the log, whether its disk is full or not, and nothing
+    of the starting program stays open.
     """
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout = sys.stderr = open_log(2)
     faulthandler.enable()
     return answer
 

@@ -23,12 +23,12 @@ class Output:
 
     Args:
         fd: read end, owned from now on.
-        path: file that keeps everything.
+        path: file that keeps everything, as long as it can be written.
         is_err: stderr rather than stdout.
         emit: called with (name, is_err, lines) for complete lines.
     """
 
-    __slots__ = ("_emit", "_file", "_partial", "fd", "is_err", "name", "tail")
+    __slots__ = ("_emit", "_file", "_kept", "_partial", "fd", "is_err", "name", "tail")
 
     def __init__(self, fd: int, path: str, is_err: bool, emit: Callable[[str, bool, list[str]], None]) -> None:
         self.fd = fd
@@ -38,6 +38,7 @@ class Output:
         self._emit = emit
         self._partial = b""
         self._file = path
+        self._kept = True
         os.set_blocking(fd, False)
 
     def read(self) -> bool:
@@ -101,8 +102,13 @@ class Output:
         if not ready:
             return
         self.tail.extend(map(_tail_line, ready[-_TAIL_LINES:]))
-        with open(self._file, "a", encoding="utf-8", errors="replace") as file:
-            file.write("\n".join(ready) + "\n")
+        try:
+            with open(self._file, "a", encoding="utf-8", errors="replace") as file:
+                file.write("\n".join(ready) + "\n")
+        except OSError as error:
+            if self._kept:
+                ready = [f"(rayd) Lines like the following are not kept in {self._file}: {error.strerror}", *ready]
+            self._kept = False
         self._emit(self.name, self.is_err, ready)
 
 

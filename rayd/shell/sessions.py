@@ -13,12 +13,14 @@ that a daemon lives is its pid together with its start time, never the mere exis
 users are ignored, since to connect is to trust.
 """
 
+import fcntl
 import json
 import os
 import signal
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NamedTuple
 
 from rayd.config import Environment
@@ -136,6 +138,20 @@ def create(temp_dir: str) -> Session:
         remedy = "give a folder that you may write with --temp-dir or the variable RAY_TMPDIR"
         raise SessionError(f"cannot make the session folder {error.filename}: {error.strerror}; {remedy}") from None
     return session
+
+
+@contextmanager
+def in_use(session: Session) -> Iterator[None]:
+    """Keep away what clears /tmp of old files: systemd-tmpfiles leaves alone what is in a folder with a lock on it
+    (tmpfiles.d(5), "age").
+    """
+    with ExitStack() as stack:
+        for folder in {session.path, session.sockets_dir}:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            with suppress(OSError):  # not every file system knows locks
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
 
 
 def publish(session: Session, record: Record, base: str) -> None:

@@ -152,6 +152,20 @@ def test_the_last_lines_of_stderr_are_told_and_kept(session: Record) -> None:
     assert "\n  last words of 3" in str(caught.value)
 
 
+def test_a_death_is_told_also_when_the_folder_of_logs_has_been_cleared_away(session: Record) -> None:
+    def die() -> None:
+        os.write(2, b"an unfinished line")
+        os._exit(3)
+
+    logs = Path(session.session_dir, "logs")
+    away = logs.rename(logs.with_name("away"))
+    try:
+        with pytest.raises(WorkerCrashedError, match="an unfinished line"):
+            ray.get(run.remote(die), timeout=20)
+    finally:
+        away.rename(logs)
+
+
 def test_the_last_lines_are_those_of_the_task_and_of_nobody_before_it() -> None:
     @ray.remote(num_cpus=2)
     def chatty() -> int:

@@ -1,6 +1,7 @@
 """Starting a daemon: it serves, or the error says in its own words why not and nothing of it is left."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -48,6 +49,19 @@ def test_a_launched_daemon_serves_and_is_found(ray_tmpdir: Path) -> None:
         assert control.rpc("status")["nodes"] == []
     stop(ready)
     assert not os.path.exists(f"{ready.session_dir}/sockets")
+
+
+@pytest.mark.usefixtures("serving_daemon")
+def test_the_folder_of_a_daemon_is_locked_so_that_what_clears_temporary_files_leaves_it_alone() -> None:
+    ready = launch(config())
+    folder = os.open(ready.session_dir, os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stop(ready)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(folder)
 
 
 @pytest.mark.usefixtures("serving_daemon")

@@ -15,7 +15,7 @@ class Pipe:
 
     def __init__(self, folder: Path, is_err: bool = False) -> None:
         read_end, self.fd = os.pipe()
-        self.path = folder / "worker.out"
+        self.path = folder / "worker.out" if folder.is_dir() else folder
         self.emitted: list[tuple[str, bool, list[str]]] = []
         self.output = Output(read_end, str(self.path), is_err, lambda *said: self.emitted.append(said))
         self.open = True
@@ -179,3 +179,18 @@ def test_lines_of_the_tail_are_short_and_harm_no_terminal(pipe: Pipe) -> None:
     first, second = pipe.output.tail
     assert first == "\\x1b[31mred\\x07"
     assert second == "y" * 400 + "... (5000 characters)"
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/nowhere/worker.out"])
+def test_lines_that_cannot_be_kept_are_passed_on_all_the_same_and_the_first_ones_say_so(path: str) -> None:
+    pipe = Pipe(Path(path))
+    pipe.write(b"one\n")
+    note, line = pipe.lines()
+    assert f"not kept in {path}: No " in note
+    assert line == "one"
+    pipe.write(b"two\n")
+    assert pipe.lines() == ["two"]
+    pipe.write(b"last")
+    pipe.end()
+    assert pipe.lines() == ["last"]
+    assert list(pipe.output.tail) == ["one", "two", "last"]
