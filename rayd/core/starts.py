@@ -16,6 +16,8 @@ Key: TypeAlias = tuple[bytes, tuple[tuple[str, str], ...]]
 
 TRIES_MAX: Final = 5
 PAUSE_NS: Final = 100_000_000
+# How much of the value of an environment variable an error shows.
+VALUE_CHARS_MAX: Final = 80
 
 
 class Starts:
@@ -58,7 +60,7 @@ class Starts:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         tail = "".join(f"\n  {line}" for line in stderr)
         said = f"\nIts last lines on stderr:{tail}" if stderr else ""
-        asked = ", ".join(f"{name}={value}" for name, value in key[1])
+        asked = ", ".join(f"{name}={_shortened(value)}" for name, value in key[1])
         env = f" with the environment variables {asked}" if asked else ""
         if failures >= TRIES_MAX:
             del self._failures[key]
@@ -88,3 +90,7 @@ class Starts:
             for key in [key for key in table if key[0] == job]:
                 del table[key]
         self._told = {key for key in self._told if key[0] != job}
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= VALUE_CHARS_MAX else f"{value[:VALUE_CHARS_MAX]}... ({len(value)} characters)"

@@ -76,8 +76,7 @@ class Workers:
         self._on_exited = on_exited
         self._on_lines = on_lines
         self._causes = CauseFinder(kernel_oom_kills())
-        self._control: socket.socket | None = None
-        self._server: ForkServer | None = None
+        self._server: ForkServer
         self.by_id: dict[int, WorkerProcess] = {}
         self.stopping = False
 
@@ -85,16 +84,13 @@ class Workers:
 
     def adopt_fork_server(self, server: ForkServer) -> None:
         """Use a fork server that was started before the loop existed, so that both start up at the same time."""
-        control = self._control = server.control
         self._server = server
-        control.setblocking(False)
-        self._loop.add_reader(control.fileno(), self._on_control)
+        server.listen(self._loop, self._on_said)
 
-    def _on_control(self) -> None:
-        assert self._control is not None
+    def _on_said(self) -> None:
         while True:
             try:
-                data = self._control.recv(65536)
+                data = self._server.control.recv(65536)
             except BlockingIOError:
                 return
             except OSError:
@@ -124,11 +120,7 @@ class Workers:
 
     def _fork_server_lost(self) -> None:
         """Its workers die with it (parent-death signal) and become our children; report them and start a new one."""
-        assert self._control is not None
-        assert self._server is not None
-        self._loop.remove_reader(self._control.fileno())
-        self._control.close()
-        self._control = None
+        self._server.close()
         if self.stopping:
             return
         cause = self._causes.cause_of_server(self._server.pid, self._server.wait())
@@ -140,16 +132,13 @@ class Workers:
 
     def reap_orphans(self) -> None:
         """SIGCHLD: reap what is no child of the fork server."""
-        if self._server is not None:
-            self._server.reap_orphans()
+        self._server.reap_orphans()
 
     def fence_at(self, due: int) -> None:
         """Have all workers killed at a time, in monotonic ns, unless another one is told before; this process may not
         be able to do it then.
         """
-        with contextlib.suppress(OSError):  # the fork server is gone: the next one hears of the next time
-            if self._control is not None:
-                self._control.send(msgpack.packb(["fence", due]))
+        self._server.tell(msgpack.packb(["fence", due]))
 
     # ---- birth -------------------------------------------------------------------------------------------------------
 
@@ -157,11 +146,22 @@ class Workers:
         self, wid: int, job_info: dict[str, Any], env: tuple[tuple[str, str], ...], facts: dict[str, Any]
     ) -> None:
         """Have a worker forked."""
-        assert self._control is not None
+        request = msgpack.packb(
+            ["fork", wid, job_info, dict(env), facts], use_bin_type=True, unicode_errors=TEXT_ERRORS
+        )
+        if len(request) > self._server.request_bytes_max:
+            text = (
+                f"its environment variables and what is known of its job take {len(request)} bytes, of which"
+                f" {self._server.request_bytes_max} can be passed on; pass what is large as an argument"
+            )
+            self._loop.call_soon(self._on_exited, wid, {"kind": "start", "text": text}, [], [])
+            return
         with contextlib.ExitStack() as opened:
             try:
                 mailbox = Mailbox(self._on_full)
                 opened.callback(mailbox.close)
+                mail = os.dup(mailbox.theirs.fileno())
+                opened.callback(os.close, mail)
                 ours, theirs = map(opened.enter_context, socket.socketpair())
                 (out_r, out_w), (err_r, err_w) = self._pipe(opened), self._pipe(opened)
             except OSError as error:
@@ -174,18 +174,7 @@ class Workers:
         process.out = self._listen(process, out_r, False)
         process.err = self._listen(process, err_r, True)
         process.session_open = True
-        request = msgpack.packb(
-            ["fork", wid, job_info, dict(env), facts], use_bin_type=True, unicode_errors=TEXT_ERRORS
-        )
-        fds = [mailbox.theirs.fileno(), theirs.fileno(), out_w, err_w]
-        try:
-            socket.send_fds(self._control, [request], fds)
-        except OSError:
-            # The fork server is gone; its end is about to be read and this worker will be reported with the others.
-            pass
-        theirs.close()
-        os.close(out_w)
-        os.close(err_w)
+        self._server.tell(request, [mail, theirs.detach(), out_w, err_w])
         self._on_session(wid, ours)
 
     @staticmethod
@@ -273,11 +262,8 @@ class Workers:
         for process in self.by_id.values():
             if process.pid and process.exited is None:
                 _signal_group(process.pid, signal.SIGKILL)
-        if self._control is not None:
-            self._loop.remove_reader(self._control.fileno())
-            self._control.close()
-        if self._server is not None:
-            self._server.wait()
+        self._server.close()
+        self._server.wait()
         for process in self.by_id.values():
             for output in (process.out, process.err):
                 if output is not None:

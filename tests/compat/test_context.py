@@ -132,6 +132,13 @@ def test_environment_variables_can_be_set_for_one_task_or_actor():
     assert ray.get([read.remote("DISH") for _ in range(8)]) == [None] * 8
 
 
+def test_environment_variables_that_are_too_large_to_be_passed_on_are_refused_with_the_reason():
+    large = {"env_vars": {"DISH": "x" * 3_000_000}}
+    with pytest.raises(ray.exceptions.RuntimeEnvSetupError, match="pass what is large as an argument") as caught:
+        ray.get(ray.remote(lambda: None).options(runtime_env=large).remote(), timeout=60)
+    assert len(str(caught.value)) < 1000
+
+
 def test_tasks_are_not_cancelled_unless_somebody_did():
     assert ray.get(ray.remote(lambda: ray.get_runtime_context().is_canceled()).remote()) is False
 
