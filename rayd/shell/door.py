@@ -7,20 +7,24 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from rayd.shell import token_file
 from rayd.shell.dial_tcp import is_loopback
-from rayd.shell.port import BACKLOG
-from rayd.shell.porter import Porter
+from rayd.shell.porter import PATIENCE_S, Porter
 from rayd.wire.auth import Gate
 from rayd.wire.secret import CHALLENGE_BYTES
+
+# How long nobody is let in when the system has no room for another connection, in seconds.
+REST_S: Final = 1.0
 
 
 class Door:
     """A bound port, and who may come in.
 
     Args:
-        sock: bound; listens once ``open`` is called.
+        sock: bound, and listening.
         token_path: file of the cluster's token; made if there is none. Looked at again whenever somebody knocks, so
             that a changed secret is in force without a restart.
         unencrypted: leave out TLS.
@@ -36,13 +40,13 @@ class Door:
         self._stamp = self._file_stamp()
         self._encrypted = not unencrypted and not is_loopback(sock.getsockname()[0])
         self._binding = b""
-        self._porter: Porter
-        self._server: asyncio.Server | None = None
+        self._porter: Porter | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     async def open(
         self, loop: asyncio.AbstractEventLoop, serve: Callable[[Gate, Porter], asyncio.BaseProtocol]
     ) -> None:
-        """Listen.
+        """Let in who comes.
 
         Args:
             loop: the daemon's.
@@ -53,19 +57,40 @@ class Door:
             from rayd.shell import tls
 
             context, self._binding = tls.server_context()
-        self._porter = Porter(loop)
+        porter = self._porter = Porter(loop)
 
-        def accept() -> asyncio.BaseProtocol:
-            return serve(
-                Gate(self._present_secret(), secrets.token_bytes(CHALLENGE_BYTES), self._binding), self._porter
-            )
+        def protocol() -> asyncio.BaseProtocol:
+            return serve(Gate(self._present_secret(), secrets.token_bytes(CHALLENGE_BYTES), self._binding), porter)
 
-        self._server = await loop.create_server(accept, sock=self._sock, backlog=BACKLOG, ssl=context)
+        self._sock.setblocking(False)
+        self._accepting = loop.create_task(self._accept(loop, porter, protocol, context), name="accept")
+
+    async def _accept(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        porter: Porter,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        """Not the loop's own server, which lets any number of strangers begin with TLS and tells nobody of them."""
+        patience_s = None if context is None else PATIENCE_S
+        while True:
+            try:
+                sock, (host, port) = await loop.sock_accept(self._sock)
+            except OSError as error:
+                print(f"nobody is let in for {REST_S:g} s: {error.strerror}", file=sys.stderr, flush=True)
+                await asyncio.sleep(REST_S)
+            else:
+                let_in = partial(
+                    loop.connect_accepted_socket, protocol, sock, ssl=context, ssl_handshake_timeout=patience_s
+                )
+                porter.knocks(f"{host}:{port}", let_in)
 
     def close(self) -> None:
         """Nobody comes in any more."""
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+        if self._porter is not None:
             self._porter.close()
 
     def _present_secret(self) -> bytes:

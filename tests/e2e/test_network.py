@@ -17,6 +17,7 @@ import pytest
 from rayd.shell import sessions, tls
 from rayd.shell.control import Control, ControlError
 from rayd.shell.dial import Target
+from rayd.shell.porter import STRANGERS_MAX
 from rayd.shell.sessions import Record
 from rayd.wire import frame
 from rayd.wire import messages as m
@@ -294,12 +295,19 @@ def test_what_strangers_say_gets_a_refusal_and_nothing_else(served: Record, said
     until(lambda: "refused " in log_of(served))
 
 
-def test_strangers_cannot_keep_others_out(served: Record, program: StartProgram) -> None:
+def test_strangers_can_neither_keep_others_out_nor_make_the_daemon_grow(served: Record, program: StartProgram) -> None:
     where = target(served)
     crowd = []
+
+    def files() -> int:
+        return len(list(Path(f"/proc/{served.pid}/fd").iterdir()))
+
+    before = files()
     try:
-        for _ in range(200):
+        for _ in range(500):
             crowd.append(socket.create_connection((where.host, where.port), 10))  # noqa: PERF401 - all closed below
+        until(lambda: f"more than {STRANGERS_MAX} others came meanwhile" in log_of(served))
+        until(lambda: files() <= before + STRANGERS_MAX)
         assert "used all" in program(USES_ALL, environment(served)).succeed()
     finally:
         for sock in crowd:
@@ -316,6 +324,7 @@ def test_what_is_not_encrypted_gets_no_answer_where_tls_is_spoken(ray_tmpdir: Pa
             stream.sendall(frame.encode((m.AUTH, m.PROTOCOL_VERSION, "join", 0, bytes(32))))
             with contextlib.suppress(OSError):
                 assert m.CHALLENGE not in stream.recv(4096)[1:2]
+        until(lambda: "it does not speak TLS" in log_of(record))
         running = program("import ray; ray.init()", {**environment(record), "RAYD_INSECURE_UNENCRYPTED_NETWORK": "1"})
         assert running.end() == 1
         assert "ConnectionError" in running.stderr
