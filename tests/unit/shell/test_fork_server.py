@@ -14,7 +14,7 @@ import pytest
 from rayd.shell.fork_server import ForkServer, start_fork_server
 
 LIMIT_S: Final = 20.0
-BUSY: Final = 200
+BUSY: Final = 100
 
 
 @pytest.fixture
