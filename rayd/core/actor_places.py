@@ -1,9 +1,11 @@
 """Which actors get a worker of their node, and in which order."""
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from rayd.core.actor_record import Actor, ActorState
 from rayd.core.allotment import Allotment
+from rayd.core.leases import Leases
 from rayd.core.resources import Demand
 from rayd.core.state import NodeState
 from rayd.core.turns import rank
@@ -26,14 +28,28 @@ class Places:
         self.state = state
         self.actors = actors
 
-    def dispatch(self) -> None:
-        """Give pending actors a worker, oldest first, as far as resources and processes allow."""
+    def dispatch(self, leases: Leases) -> None:
+        """Serve pending actors in the order of their turns, and tasks before those that have not waited as long.
+
+        Args:
+            leases: of the tasks.
+        """
+        waiting = sorted(self.state.placing.values(), key=self._turn)
+        late = leases.late_turn()
+        first = len(waiting) if late is None else bisect_right(waiting, late, key=self._rank)
+        self._serve(waiting[:first])
+        if first < len(waiting):
+            leases.dispatch()
+            self._serve(waiting[first:])
+
+    def _serve(self, waiting: list[Actor]) -> None:
+        """Give actors a worker, as far as resources and processes allow."""
         state = self.state
         wanted: dict[tuple[bytes, tuple[tuple[str, str], ...]], int] = {}
         reserved: list[tuple[Allotment, list[int], Demand]] = []
-        for actor in sorted(state.placing.values(), key=self._rank):
+        for actor in waiting:
             aid, spec = actor.aid, actor.spec
-            if self.actors.hosts.waits(actor):
+            if aid not in state.placing or self.actors.hosts.waits(actor):
                 continue
             if not actor.home and self.actors.hosts.place(actor):
                 del state.placing[aid]
@@ -60,9 +76,12 @@ class Places:
         for key, number in wanted.items():
             self.actors.tasks.starts.want(key, number)
 
-    def _rank(self, actor: Actor) -> tuple[int, int]:
+    def _rank(self, actor: Actor) -> int:
         """As for tasks, a second of waiting is worth a level of priority."""
-        return rank(actor.spec.priority, self.state.now - actor.waits_since), actor.serial
+        return rank(actor.spec.priority, self.state.now - actor.waits_since)
+
+    def _turn(self, actor: Actor) -> tuple[int, int]:
+        return self._rank(actor), actor.serial
 
     def start_failed(self, key: tuple[bytes, tuple[tuple[str, str], ...]], why: Fault) -> None:
         """Actors that wait for a worker that cannot be had die."""

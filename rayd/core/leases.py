@@ -12,7 +12,7 @@ from rayd.core.allotment import fitting
 from rayd.core.starts import Key, Starts
 from rayd.core.state import NodeState
 from rayd.core.task import Spec
-from rayd.core.turns import Turns
+from rayd.core.turns import Turns, rank
 from rayd.core.worker import STARTING_MAX, Worker, WorkerState
 
 if TYPE_CHECKING:
@@ -49,6 +49,20 @@ class Leases:
         self.waiting[spec.cid] = spec
         self.turns.enter(spec, self.waiting.values())
         return True
+
+    def late_turn(self) -> int | None:
+        """The rank (see ``rayd.core.turns``) of the first spec that has waited for long and would fit; None if there is
+        none.
+        """
+        claims, now = self.state.claims, self.state.now
+        return min(
+            (
+                rank(spec.priority, now - spec.waits_since)
+                for spec in self.waiting.values()
+                if claims.is_late(spec.waits_since) and claims.fitting(spec.cid, spec.sources, spec.demand) is not None
+            ),
+            default=None,
+        )
 
     # ---- handing out -------------------------------------------------------------------------------------------------
 

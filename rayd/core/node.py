@@ -189,7 +189,7 @@ class Node:
         if self.groups.pending:
             self.groups.dispatch()
         if state.placing:
-            self.actors.places.dispatch()
+            self.actors.places.dispatch(self.tasks.leases)
         if state.placing or self.claiming.asked:
             self.claiming.review()
         self.tasks.leases.dispatch()

@@ -1,12 +1,13 @@
 """Room is kept for who has waited long for much at a time, with the bound that is promised."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
 
 from net import Net
-from peers import Peer, WorkerPeer
+from peers import Peer, WorkerPeer, creation
 from play import Play
 from rayd.core.claims import HOLD_NS, PATIENCE_NS
 from rayd.core.event import Join
@@ -166,6 +167,34 @@ def test_a_wide_actor_is_created_beside_a_stream_of_small_tasks(world: World) ->
     aid = driver.create(driver.actor_class(resources={"CPU": 2.0}))
     actor = world.node.actors.by_id[aid]
     small.until(lambda: actor.worker is not None, PATIENCE_MS + 3 * TASK_MS)
+
+
+def test_a_task_begins_beside_a_stream_of_actors(world: World) -> None:
+    """Those that wait longer than it come first, and others after it; who can never begin makes no difference."""
+    driver = world.driver()
+    driver.create(driver.actor_class("Blocked", resources={"CPU": 1.0, "disk": 2.0}))
+    key = driver.actor_class(resources={"CPU": 1.0})
+    by_id = world.node.actors.by_id
+    actors = deque(driver.create(key) for _ in range(20))
+    task = driver.submit(driver.spec())
+    start = world.now
+    others = 0
+    while not any(task in worker.begun for worker in world.mailboxes.values()):
+        world.wait_ms(TASK_MS)
+        world.workers()
+        for worker in world.mailboxes.values():
+            while worker.unread:
+                worker.read()
+        alive = [aid for aid in actors if by_id[aid].worker is not None]
+        if len(alive) == 2:
+            actors.remove(alive[0])
+            actors.append(driver.create(key))
+            driver.send((m.KILL, alive[0], True))
+            next(worker for worker in world.mailboxes.values() if creation(alive[0]) in worker.begun).die()
+            others += 1
+            assert others <= 30, "those after it come first"
+    assert others >= 17, "those before it come first"
+    assert (world.now - start) / 1e6 <= 40 * TASK_MS
 
 
 def test_an_actor_that_waits_gains_a_level_each_second() -> None:
