@@ -75,6 +75,7 @@ class Door:
         """Not the loop's own server, which lets any number of strangers begin with TLS and tells nobody of them."""
         patience_s = None if context is None else PATIENCE_S
         while True:
+            await porter.make_room()
             try:
                 sock, (host, port) = await loop.sock_accept(self._sock)
             except OSError as error:

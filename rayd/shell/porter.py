@@ -1,9 +1,9 @@
 """Strangers before the gate of the TCP port: how many, how long, and what the log says of them.
 
-Whoever reaches the port can cost the daemon only so much: ``STRANGERS_MAX`` connections at a time that are not through
-with TLS, as many that have not proven themselves, each for at most ``PATIENCE_S`` and with the little memory that
-``rayd.wire.frame`` allows an unknown client; and a line in the log for each of the first refusals of a minute, one line
-with their number for the others.
+Whoever reaches the port can cost the daemon only so much: ``KNOCKING_MAX`` connections at a time that are not through
+with TLS, some 100 KB each, and ``STRANGERS_MAX`` that have not proven themselves, with the little memory that
+``rayd.wire.frame`` allows an unknown client; each for at most ``PATIENCE_S``; and a line in the log for each of the
+first refusals of a minute, one line with their number for the others.
 """
 
 import asyncio
@@ -14,10 +14,14 @@ from typing import Any, Final
 from rayd.shell.connection import Connection
 
 STRANGERS_MAX: Final = 128
+KNOCKING_MAX: Final = 512
 PATIENCE_S: Final = 10.0
+# How long somebody may knock, when there are too many, before another one takes its place: so that those who come all
+# at once do not drive out each other.
+PACE_S: Final = 0.005
 LINES_MAX: Final = 20
 _MINUTE_S: Final = 60.0
-_CROWD: Final = f"more than {STRANGERS_MAX} others came meanwhile"
+_CAME: Final = "others came meanwhile"
 
 
 class Porter:
@@ -30,23 +34,19 @@ class Porter:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._knocking: dict[asyncio.Task[None], str] = {}
+        self._left = asyncio.Event()
         self._strangers: dict[Connection, asyncio.TimerHandle] = {}
         self._lines = 0
         self._unsaid = 0
         self._since = -_MINUTE_S
 
     def knocks(self, peer: str, let_in: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Somebody has connected; when there are too many, the one that has waited longest has to go.
+        """Somebody has connected.
 
         Args:
             peer: who, as host:port.
             let_in: brings it before the gate.
         """
-        if len(self._knocking) >= STRANGERS_MAX:
-            task, other = next(iter(self._knocking.items()))
-            self._gone(task)
-            task.cancel()
-            self._log(other, _CROWD)
         task = self._loop.create_task(self._let_in(peer, let_in), name=f"let {peer} in")
         self._knocking[task] = peer
         task.add_done_callback(self._gone)
@@ -59,11 +59,26 @@ class Porter:
 
     def _gone(self, task: "asyncio.Task[None]") -> None:
         self._knocking.pop(task, None)
+        self._left.set()
+
+    async def make_room(self) -> None:
+        """Wait until another one may knock. When there are too many, that is when one of them is through, as in no time
+        when a whole cluster begins; or else the one that has waited longest has to go.
+        """
+        while len(self._knocking) >= KNOCKING_MAX:
+            self._left.clear()
+            try:
+                await asyncio.wait_for(self._left.wait(), PACE_S)
+            except TimeoutError:
+                task, peer = next(iter(self._knocking.items()))
+                self._gone(task)
+                task.cancel()
+                self._log(peer, f"more than {KNOCKING_MAX} {_CAME}")
 
     def arrived(self, connection: Connection) -> None:
-        """A stranger, as above."""
+        """A stranger; when there are too many, the one that has waited longest has to go."""
         if len(self._strangers) >= STRANGERS_MAX:
-            self._send_away(next(iter(self._strangers)), _CROWD)
+            self._send_away(next(iter(self._strangers)), f"more than {STRANGERS_MAX} {_CAME}")
         self._strangers[connection] = self._loop.call_later(
             PATIENCE_S, self._send_away, connection, f"it did not prove itself within {PATIENCE_S:g} s"
         )
