@@ -115,7 +115,7 @@ class Dispatcher:
         self._awaits_worker(spec)
 
     def _awaits_worker(self, spec: Spec) -> None:
-        if self.leases.enter(spec) and not spec.reported:
+        if self.leases.enter(spec) and not spec.judged:
             self._report_unsatisfiable(spec)
 
     def fail_on_bad_argument(self, task: Task) -> bool:
@@ -140,9 +140,9 @@ class Dispatcher:
         return task.done
 
     def _report_unsatisfiable(self, spec: Spec) -> None:
+        spec.judged = True
         text = self.state.why_never(spec, spec.demand, f"task {spec.name}")
         if text:
-            spec.reported = True
             self.state.warn(spec.job, text)
 
     # ---- handing out -------------------------------------------------------------------------------------------------

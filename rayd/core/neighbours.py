@@ -180,8 +180,8 @@ class Neighbours:
         self.tasks.leases.overflow = None if alone else self._overflow
         self.tasks.report = self.offload.report
         self.tasks.place = self.offload.place
-        for spec in self.tasks.waiting.values():
-            spec.reported = False
+        for spec in self.state.specs.values():
+            spec.judged = False
         self.state.dirty = True
 
     def _overflow(self, spec: Spec) -> None:

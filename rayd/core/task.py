@@ -42,8 +42,8 @@ class Spec:
         options: what only workers and actors read, as sent by the client.
         queue: ready tasks, oldest first.
         depth: how many tasks a leased worker may have, from ``average_us``.
-        reported: an unsatisfiable demand was reported to the driver.
         job_ended: the job's driver has gone; its tasks run only for those who survive it.
+        judged: the driver has been told if none of the nodes that there are can ever run it.
         nodes: numbers of the nodes that it accepts; None for any.
         sources: where on this node its demand may be taken from; empty while that is nowhere.
         group, bundle: id of its placement group, b"" for none, and number of the bundle, -1 for any.
@@ -66,6 +66,7 @@ class Spec:
         "group",
         "job",
         "job_ended",
+        "judged",
         "max_calls",
         "name",
         "nodes",
@@ -74,7 +75,6 @@ class Spec:
         "placement",
         "priority",
         "queue",
-        "reported",
         "retries_max",
         "rooms",
         "slots",
@@ -105,7 +105,7 @@ class Spec:
         self.queue: deque[Task] = deque()
         self.average_us = 0.0
         self.depth = 1
-        self.reported = False
+        self.judged = False
         self.job_ended = False
         self.nodes: dict[int, None] | None = None
         self.rooms: Rooms | None = None

@@ -246,7 +246,10 @@ class Daemon:
         if self._timer is not None:
             self._timer.cancel()
         self._due = deadline
-        self._timer = self.loop.call_later(max(0.0, (deadline - time.monotonic_ns()) / 1e9), self._tick)
+        # In whole milliseconds, rounded up: the loop rounds to the nearest one and would wake the core too early, again
+        # and again until it is time.
+        left_ms = -((time.monotonic_ns() - deadline) // 1_000_000)
+        self._timer = self.loop.call_later(max(0, left_ms) / 1e3, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
