@@ -73,7 +73,7 @@ class Actors:
         creation.pins = objects.pin([*deps, *contained, args_oid] if args_oid else [*deps, *contained])
         objects.subscribe(creation, deps)
         actor.unnamed = waits
-        text = self.state.why_never(spec, actor.placement, f"actor {actor.title()}")
+        text = self.state.why_never(spec, spec.placement, f"actor {actor.title()}")
         if text:
             self.state.warn(spec.job, text)
         if creation.missing == 0:

@@ -54,14 +54,14 @@ class Places:
             if not actor.home and self.actors.hosts.place(actor):
                 del state.placing[aid]
                 continue
-            source = state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand)
+            source = state.claims.fitting(spec.cid, spec.sources, spec.placement, spec.demand)
             if source is None and actor.home:
                 self.actors.guests.refuse(actor)
                 continue
             key = (spec.job, spec.env)
             worker = None if source is None else state.pool.take_idle(key)
             if worker is None:
-                state.claims.unserved(spec.cid, actor.waits_since, spec.sources, actor.placement or spec.demand)
+                state.claims.unserved(spec.cid, actor.waits_since, spec.sources, spec.wanted)
             if source is None:
                 continue
             if worker is not None:

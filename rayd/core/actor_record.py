@@ -104,7 +104,6 @@ class Actor:
         self.window = int(options.get("concurrency", 1)) + WINDOW_AHEAD
         self.restarts_left = int(options.get("max_restarts", 0))
         self.restarts = 0
-        self.placement = spec.placement
         self.closing = False
         self.unnamed = False
         self.fault: Fault | None = None

@@ -65,7 +65,7 @@ class Claiming:
                 self._say(channel, cid, False)
         for actor in self.actors.placing.values():
             if self._may_go(actor) and self.state.claims.is_late(actor.waits_since):
-                self._ask(actor.spec, actor.placement or actor.spec.demand)
+                self._ask(actor.spec, actor.spec.wanted)
 
     def overflow(self, spec: Spec) -> None:
         """Nobody has room for what is queued of a spec."""
@@ -142,8 +142,8 @@ class Claiming:
             if claims.claim is not None and (claims.claim.conn, claims.claim.key) == (conn.conn, key):
                 claims.lost(conn.conn)
             return
-        demand = spec.placement or spec.demand
-        if not self.cluster.me.draining and claims.make(spec.cid, spec.sources, demand) and claims.claim is not None:
+        kept = not self.cluster.me.draining and claims.make(spec.cid, spec.sources, spec.wanted)
+        if kept and claims.claim is not None:
             claims.claim.conn, claims.claim.key = conn.conn, key
             self.state.dirty = True
         else:

@@ -59,7 +59,7 @@ class Hosting:
         if not fit:
             return False
         spec = actor.spec
-        mine = self.state.claims.fitting(spec.cid, spec.sources, actor.placement, spec.demand) is not None
+        mine = self.state.claims.fitting(spec.cid, spec.sources, spec.placement, spec.demand) is not None
         if spec.spread:
             number = self.cluster.next_in_turn(spec.cid, fit, mine)
         else:
@@ -73,7 +73,7 @@ class Hosting:
         """How much of what an actor asks for most is in use on a node; 0 as long as that is less than a half."""
         here = number == self.state.number
         member = self.cluster.members[number]
-        used = (self.state.ledger if here else member.free).used(member.totals, actor.placement or actor.spec.demand)
+        used = (self.state.ledger if here else member.free).used(member.totals, actor.spec.wanted)
         return 0.0 if used < PACKED_UNTIL else used
 
     def waits(self, actor: Actor) -> bool:
@@ -97,12 +97,12 @@ class Hosting:
         spec = actor.spec
         if spec.cid in member.refused or not member.takes_work or not accepts(spec, member.number):
             return False
-        return bool(spec.group) or all(member.free.fits(demand) for demand in (actor.placement, spec.demand))
+        return bool(spec.group) or all(member.free.fits(demand) for demand in (spec.placement, spec.demand))
 
     def give(self, actor: Actor, member: Member) -> None:
         """Have another node run an actor, if it has the room."""
         creation, spec = actor.creation, actor.spec
-        for demand in (spec.demand, actor.placement):
+        for demand in (spec.demand, spec.placement):
             if member.free.fits(demand):
                 member.free.take(demand)
                 self.cluster.assume(member)

@@ -250,7 +250,7 @@ class Queries:
             for spec in self.tasks.waiting.values()
         ]
         rows += [
-            (actor.spec.name, actor.placement.to_floats(), 1, actor.spec, actor.placement)
+            (actor.spec.name, actor.spec.placement.to_floats(), 1, actor.spec, actor.spec.placement)
             for actor in self.actors.placing.values()
         ]
         demands = []

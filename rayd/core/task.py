@@ -33,6 +33,7 @@ class Spec:
         job: job id; workers never serve two jobs.
         demand: resources held while running.
         placement: resources that must be free to start it besides, of an actor.
+        wanted: what room has to be kept for it: its placement if there is one, else its demand.
         num_returns: 0, 1, n, or STREAMING.
         retries_max: further attempts after a system failure (-1: without end).
         timeout_ns: how long one run may take; 0 for any time.
@@ -83,6 +84,7 @@ class Spec:
         "timeout_ns",
         "unmet",
         "waits_since",
+        "wanted",
     )
 
     def __init__(self, cid: int, job: bytes, options: dict[str, Any], demand: Demand) -> None:
@@ -98,6 +100,7 @@ class Spec:
         self.retries_max = int(options.get("max_retries", 0))
         self.max_calls = int(options.get("max_calls", 0))
         self.placement = Demand.of(options.get("placement") or {})
+        self.wanted = self.placement or self.demand
         self.timeout_ns = int(float(options.get("timeout_s") or 0) * 1e9)
         self.priority = int(options.get("priority", 0))
         self.waits_since = 0

@@ -370,7 +370,7 @@ class Daemon:
         server = await self.loop.create_unix_server(self.accept, path, backlog=1024)
         os.chmod(path, 0o600)
         if door is not None:
-            await door.open(self.loop, self.accept_stranger)
+            door.open(self.loop, self.accept_stranger)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop, f"received {number.name}")
         # Not the loop's own method: uvloop keeps SIGCHLD for itself, although it only uses it for what it starts.

@@ -43,9 +43,7 @@ class Door:
         self._porter: Porter | None = None
         self._accepting: asyncio.Task[None] | None = None
 
-    async def open(
-        self, loop: asyncio.AbstractEventLoop, serve: Callable[[Gate, Porter], asyncio.BaseProtocol]
-    ) -> None:
+    def open(self, loop: asyncio.AbstractEventLoop, serve: Callable[[Gate, Porter], asyncio.BaseProtocol]) -> None:
         """Let in who comes.
 
         Args:

@@ -154,7 +154,7 @@ class Workers:
                 f"its environment variables and what is known of its job take {len(request)} bytes, of which"
                 f" {self._server.request_bytes_max} can be passed on; pass what is large as an argument"
             )
-            self._loop.call_soon(self._on_exited, wid, {"kind": "start", "text": text}, [], [])
+            self._cannot_start(wid, text)
             return
         with contextlib.ExitStack() as opened:
             try:
@@ -166,8 +166,7 @@ class Workers:
                 (out_r, out_w), (err_r, err_w) = self._pipe(opened), self._pipe(opened)
             except OSError as error:
                 remedy = "; raise the limit (`ulimit -n`) where the daemon is started" if error.errno == EMFILE else ""
-                cause = {"kind": "start", "text": f"its sockets and pipes could not be made: {error.strerror}{remedy}"}
-                self._loop.call_soon(self._on_exited, wid, cause, [], [])
+                self._cannot_start(wid, f"its sockets and pipes could not be made: {error.strerror}{remedy}")
                 return
             opened.pop_all()
         process = self.by_id[wid] = WorkerProcess(wid, mailbox)
@@ -176,6 +175,10 @@ class Workers:
         process.session_open = True
         self._server.tell(request, [mail, theirs.detach(), out_w, err_w])
         self._on_session(wid, ours)
+
+    def _cannot_start(self, wid: int, text: str) -> None:
+        """Not even asked for."""
+        self._loop.call_soon(self._on_exited, wid, {"kind": "start", "text": text}, [], [])
 
     @staticmethod
     def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:

@@ -406,7 +406,7 @@ class Play:
     def short(self) -> list[Any]:
         """What waits for resources that somebody keeps."""
         placing = list(self.world.node.state.placing.values())
-        short: list[Any] = [actor for actor in placing if fitting(actor.spec.sources, actor.placement) is None]
+        short: list[Any] = [actor for actor in placing if fitting(actor.spec.sources, actor.spec.placement) is None]
         short += [actor for actor in placing if fitting(actor.spec.sources, actor.spec.demand) is None]
         short += self.world.node.groups.pending.values()
         return short + list(self.world.node.tasks.waiting.values())

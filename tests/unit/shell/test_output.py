@@ -13,9 +13,9 @@ from rayd.shell.output import MARK, Output
 class Pipe:
     """A worker's pipe and what comes out of it."""
 
-    def __init__(self, folder: Path, is_err: bool = False) -> None:
+    def __init__(self, path: Path, is_err: bool = False) -> None:
         read_end, self.fd = os.pipe()
-        self.path = folder / "worker.out" if folder.is_dir() else folder
+        self.path = path
         self.emitted: list[tuple[str, bool, list[str]]] = []
         self.output = Output(read_end, str(self.path), is_err, lambda *said: self.emitted.append(said))
         self.open = True
@@ -45,7 +45,7 @@ class Pipe:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Pipe]:
-    made = Pipe(tmp_path)
+    made = Pipe(tmp_path / "worker.out")
     yield made
     made.end()
 
@@ -58,7 +58,7 @@ def test_lines_come_when_they_are_complete(pipe: Pipe) -> None:
 
 
 def test_lines_of_one_read_come_together_with_name_and_kind(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path, is_err=True)
+    pipe = Pipe(tmp_path / "worker.out", is_err=True)
     pipe.mark("f")
     pipe.write(b"one\n\ntwo\n")
     assert pipe.emitted == [("f", True, ["one", "", "two"])]
@@ -91,7 +91,7 @@ def test_an_unfinished_line_before_a_mark_belongs_to_the_name_before(pipe: Pipe)
 def test_a_mark_may_be_cut_anywhere(tmp_path: Path) -> None:
     data = b"a\n" + MARK + b"name" + MARK + b"\nb\n"
     for cut in range(1, len(data)):
-        pipe = Pipe(tmp_path)
+        pipe = Pipe(tmp_path / "worker.out")
         pipe.write(data[:cut])
         pipe.write(data[cut:])
         assert pipe.emitted == [("", False, ["a"]), ("name", False, ["b"])], cut
@@ -117,7 +117,7 @@ def test_reading_never_waits(pipe: Pipe) -> None:
 
 
 def test_the_end_of_the_pipe_is_told(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path)
+    pipe = Pipe(tmp_path / "worker.out")
     os.write(pipe.fd, b"x\n")
     os.close(pipe.fd)
     pipe.open = False
@@ -126,7 +126,7 @@ def test_the_end_of_the_pipe_is_told(tmp_path: Path) -> None:
 
 
 def test_a_child_that_keeps_the_pipe_open_and_writes_for_ever_does_not_keep_the_daemon(tmp_path: Path) -> None:
-    pipe = Pipe(tmp_path)
+    pipe = Pipe(tmp_path / "worker.out")
     child = os.fork()
     if not child:
         while True:
